@@ -154,9 +154,7 @@ async function originalLayout(folder: FileStore, names: ReadonlySet<string>): Pr
     return new TilereelError(`${layout}, and of a kind (${quoted(String(type))}) that is not supported; ${getModel()}`);
   }
   const mark = originalMark(names, type, large);
-  return new TilereelError(
-    `${layout}, but the diffusers layout was expected; ${getModel(mark)}`,
-  );
+  return new TilereelError(`${layout}, but its transformer is missing; ${getModel(mark)}`);
 }
 
 /** The mark of the model that Wan's original files are of. */

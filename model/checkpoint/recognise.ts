@@ -141,7 +141,7 @@ function zip(start: Uint8Array): Recognised {
   const length = start.length < 30 ? 0 : new DataView(start.buffer, start.byteOffset).getUint16(26, true);
   const name = new TextDecoder().decode(start.subarray(30, 30 + length));
   if (/^[^/]+\/(data\.pkl|byteorder|version|\.format_version|\.data\/.*|data\/.*)$/.test(name)) {
-    return { kind: "torch zip", is: `a PyTorch file (.pt, .pth, .ckpt or .bin), ${RUNS_CODE}`, todo: CONVERT };
+    return { kind: "torch zip", is: "a PyTorch file (.pt, .pth, .ckpt or .bin)", todo: CONVERT };
   }
   return { kind: "archive", is: "a zip archive", todo: "unpack it first" };
 }

@@ -7,6 +7,9 @@ const SCALE_SUFFIXES = [".scale_weight", ".weight_scale"];
 /** That of matrices in int8 as `tilereel convert` writes them. Those of other programs have other numbers. */
 export const TURNED_SUFFIX = ".turned_scale";
 
+/** Scales of other kinds: of blocks, of two levels, and bitsandbytes' codes. Without them, their matrices are wrong. */
+const OTHER_SCALES = /\.(weight_scale_inv|weight_scale_2|weight_zero_point|weight\.(absmax|quant_map|nested_\w+))$/;
+
 /** Marks and the scales of activations, which are beside such matrices and not needed. */
 const UNUSED = /(^|\.)(scaled_fp8|scale_input|input_scale|comfy_quant)$/;
 
@@ -25,6 +28,14 @@ export function pairScales(source: NamedTensors) {
   const scales = new Map<string, string>(), turned = new Set<string>();
   const names = source.names().filter((name) => {
     if (UNUSED.test(name)) return false;
+    if (OTHER_SCALES.test(name)) {
+      throw new TilereelError(
+        `${source.info(name).file} is quantised in a way that is not read, because it has the tensor ${
+          quoted(name)
+        }; use a ` +
+          "version of the model in bf16, fp8 with one scale for each matrix or row, or GGUF",
+      );
+    }
     const suffix = [...SCALE_SUFFIXES, TURNED_SUFFIX].find((suffix) => name.endsWith(suffix));
     const matrix = suffix && `${name.slice(0, -suffix.length)}.weight`;
     if (!matrix || !source.has(matrix)) return true;

@@ -7,6 +7,7 @@ import { type Container, openContainer } from "./container.ts";
 import { GGUF } from "./gguf.ts";
 import { recogniseFile } from "./recognise.ts";
 import { SAFETENSORS } from "./safetensors.ts";
+import { TORCH } from "./torch_zip.ts";
 import type { TensorSource } from "./tensor_source.ts";
 import { type StoredAs, TensorView } from "./tensor_view.ts";
 import { getIt } from "./unfinished.ts";
@@ -18,7 +19,7 @@ const WEIGHT_FILES = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
 const LONGEST_NAME = 255;
 
 /** The kinds of files that weights are read from, the preferred one first. */
-const CONTAINERS: readonly Container[] = [SAFETENSORS, GGUF];
+const CONTAINERS: readonly Container[] = [SAFETENSORS, GGUF, TORCH];
 const ENDINGS = CONTAINERS.map(({ ending }) => ending);
 const WANTED = "a safetensors or GGUF file";
 

@@ -1,9 +1,11 @@
 import { quoted, quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import type { Container } from "./container.ts";
 import { elementCount, storedBytes, toFloat32 } from "./dtype.ts";
 import { PickledDict, PickledName, PickledTuple, type PickledValue, PickleError, readPickle } from "./pickle.ts";
 import { fileAt } from "../files/disk.ts";
 import { type ByteSource, readPart, type StoredFile } from "../files/store.ts";
+import { type StoredTensor, TensorFile, type TensorHeader } from "./tensor_file.ts";
 import { isZip, readZipDirectory, type ZipEntry } from "./zip_directory.ts";
 
 /** A tensor of a state dict. */
@@ -73,6 +75,42 @@ export async function readTorchStateDict(
   wanted: (name: string) => boolean = () => true,
 ): Promise<Map<string, TorchTensor>> {
   using file = await fileAt(stored).open();
+  const found = await readDirectory(file), storages = new Map<string, Float32Array>();
+  const tensors = new Map<string, TorchTensor>();
+  for (const [name, { view, entry: { offset, length } }] of found) {
+    if (!wanted(name)) continue;
+    const { key, dtype } = view.storage;
+    const stored = storages.get(key) ?? toFloat32(await readPart(file, offset, length), dtype);
+    storages.set(key, stored);
+    tensors.set(name, { shape: view.shape, data: gather(stored, view) });
+  }
+  return tensors;
+}
+
+/**
+ * Files by `torch.save` as files of weights: a state dict whose tensors are read when they are needed. Nothing in them is
+ * executed.
+ */
+export const TORCH: Container = {
+  kinds: ["torch zip"],
+  ending: "pth",
+  open: async (file) => new TensorFile(file, await readHeader(file)),
+};
+
+async function readHeader(file: ByteSource): Promise<TensorHeader> {
+  const { path } = file, tensors: StoredTensor[] = [];
+  for (const [name, { view, entry }] of await readDirectory(file)) {
+    const { storage: { dtype }, shape, strides } = view, bytes = storedBytes(dtype, elementCount(shape));
+    const inOrder = shape.every((size, axis) => size <= 1 || strides[axis] === elementCount(shape.slice(axis + 1)));
+    if (!inOrder) throw refused(path, `tensor ${quoted(name)} is a view whose numbers are not in order`);
+    tensors.push({ name, dtype, shape, bytes, file: path, offset: entry.offset + storedBytes(dtype, view.offset) });
+  }
+  tensors.sort((a, b) => a.offset - b.offset);
+  return { metadata: {}, tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])) };
+}
+
+/** The checked tensors of a file, and where their storages are. */
+async function readDirectory(file: ByteSource): Promise<Map<string, { view: View; entry: ZipEntry }>> {
   const { path } = file;
   const entries = await readZipDirectory(file);
   const pickle = [...entries.values()].filter(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
@@ -85,17 +123,8 @@ export async function readTorchStateDict(
 
   const views = readViews(path, await readPart(file, pickle[0]!.offset, pickle[0]!.length));
   checkSizes(path, views, (key) => entries.get(`${root}data/${key}`));
-  const storages = new Map<string, Float32Array>();
-  const tensors = new Map<string, TorchTensor>();
-  for (const [name, view] of views) {
-    if (!wanted(name)) continue;
-    const { key, dtype } = view.storage;
-    const { offset, length } = entries.get(`${root}data/${key}`)!;
-    const stored = storages.get(key) ?? toFloat32(await readPart(file, offset, length), dtype);
-    storages.set(key, stored);
-    tensors.set(name, { shape: view.shape, data: gather(stored, view) });
-  }
-  return tensors;
+  const entryOf = ({ storage: { key } }: View) => entries.get(`${root}data/${key}`)!;
+  return new Map([...views].map(([name, view]) => [name, { view, entry: entryOf(view) }]));
 }
 
 function readViews(path: string, pickle: Uint8Array): Map<string, View> {

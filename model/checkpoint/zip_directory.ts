@@ -16,6 +16,9 @@ const CENTRAL_LENGTH = 46;
 const LOCAL = 0x04034b50;
 const LOCAL_LENGTH = 30;
 const LONGEST_COMMENT = 0xffff;
+/** What stands for a number of more than 32 bits, and where such numbers are: Zip64, in archives of 4 GiB or more. */
+const LONG = 0xffffffff, LONG_FIELDS = 1;
+const LONG_POINTER = 0x07064b50, LONG_POINTER_LENGTH = 20, LONG_END = 0x06064b50, LONG_END_LENGTH = 56;
 /** Limits above any state dict's: the largest models have some 2,000 tensors, each an entry of a hundred bytes. */
 const MOST_ENTRIES = 10_000, LARGEST_DIRECTORY = 2 ** 22;
 
@@ -49,9 +52,12 @@ export async function readZipDirectory(file: ByteSource): Promise<Map<string, Zi
           `torch.save stores entries as they are; save the file again with torch.save`,
       );
     }
-    const field = (offset: number) => view.getUint32(at + offset, true);
-    const stored = field(20), size = field(24), local = field(42);
-    if ([stored, size, local].includes(0xffffffff)) throw tooLarge(file);
+    const extra = bytes.subarray(end, Math.min(length, end + extraLength!));
+    const [size, stored, local] = longFields(
+      file,
+      extra,
+      [24, 20, 42].map((offset) => view.getUint32(at + offset, true)),
+    );
     if (stored !== size) throw damaged(file, `its entry ${quoted(name)} has two sizes, ${stored} and ${size}`);
     entries.push({ name, start: local, offset: await dataOffset(file, name, nameLength!, local, start), length: size });
     at = end + extraLength! + commentLength!;
@@ -79,9 +85,22 @@ async function findDirectory(file: ByteSource): Promise<{ start: number; length:
     at--;
   }
   if (at < 0) throw damaged(file, "its end is missing");
-  const count = view.getUint16(at + 10, true);
-  const [length, start] = [view.getUint32(at + 12, true), view.getUint32(at + 16, true)];
-  if (count === 0xffff || length === 0xffffffff || start === 0xffffffff) throw tooLarge(file);
+  let count = view.getUint16(at + 10, true),
+    length = view.getUint32(at + 12, true),
+    start = view.getUint32(at + 16, true);
+  if (count === 0xffff || length === LONG || start === LONG) {
+    // A directory of 64 bits lies before this one, and a pointer to it directly before.
+    const before = at - LONG_POINTER_LENGTH, isThere = before >= 0 && view.getUint32(before, true) === LONG_POINTER;
+    const place = isThere ? Number(view.getBigUint64(before + 8, true)) : NaN;
+    if (!(place + LONG_END_LENGTH <= tailStart + before)) throw damaged(file, "the end of its directory is missing");
+    const end = new DataView((await readPart(file, place, LONG_END_LENGTH)).buffer);
+    if (end.getUint32(0, true) !== LONG_END) throw damaged(file, "the end of its directory is missing");
+    [count, length, start] = [32, 40, 48].map((field) => Number(end.getBigUint64(field, true))) as [
+      number,
+      number,
+      number,
+    ];
+  }
   if (length > LARGEST_DIRECTORY) throw damaged(file, `its directory would be ${formatBytes(length)} long`);
   if (count > MOST_ENTRIES) throw damaged(file, `it would have ${count} entries, which no state dict has`);
   if (start + length > tailStart + at) throw damaged(file, "its directory reaches past its end");
@@ -119,8 +138,27 @@ function damaged(file: ByteSource, what: string): TilereelError {
   return new TilereelError(`${file.path} is a damaged zip archive: ${what}; copy or download it again`);
 }
 
-function tooLarge(file: ByteSource): TilereelError {
-  return new TilereelError(
-    `${file.path} is too large: zip archives of 4 GiB or more are not supported; use safetensors`,
-  );
+/** Numbers of an entry: those that take more than 32 bits are in an extra field, in this order. */
+function longFields(
+  file: ByteSource,
+  extra: Uint8Array,
+  [size, stored, local]: readonly number[],
+): [size: number, stored: number, local: number] {
+  const short = [size!, stored!, local!] as [number, number, number];
+  if (!short.includes(LONG)) return short;
+  const view = new DataView(extra.buffer, extra.byteOffset, extra.byteLength);
+  for (let at = 0; at + 4 <= extra.length;) {
+    const length = view.getUint16(at + 2, true);
+    if (view.getUint16(at, true) === LONG_FIELDS && at + 4 + length <= extra.length) {
+      let from = at + 4;
+      return short.map((value) => {
+        if (value !== LONG) return value;
+        if (from + 8 > at + 4 + length) throw damaged(file, "the size of an entry is missing");
+        from += 8;
+        return Number(view.getBigUint64(from - 8, true));
+      }) as typeof short;
+    }
+    at += 4 + length;
+  }
+  throw damaged(file, "the size of an entry is missing");
 }

@@ -50,7 +50,8 @@ export async function looseModel(place: FileStore, given: GivenParts = {}): Prom
   const { parts, damage } = root ? await findParts(root) : { parts: [], damage: undefined };
   const transformers = await chooseTransformers(place, parts, given, asked);
   if (!transformers) {
-    if (damage && !isFile) throw damage;
+    // What is damaged may belong to something else than a model.
+    if (damage && !isFile && !await hasModelInside(place)) throw damage;
     return undefined;
   }
   const { main: { family, weights, config, place: { path } }, low } = transformers;
@@ -83,6 +84,13 @@ export async function looseModel(place: FileStore, given: GivenParts = {}): Prom
     transformer: transformers.main,
     given: Object.keys(given),
   });
+}
+
+async function hasModelInside(folder: FileStore): Promise<boolean> {
+  for (const name of await folder.list()) {
+    if (await folder.folder(name).file(INDEX).kind().catch(() => undefined)) return true;
+  }
+  return false;
 }
 
 /** A part that was given as a single file; undefined if it is a folder, or nothing. */

@@ -10,7 +10,7 @@ const TRANSFORMERS = ["diffusion_models", "unet", "checkpoints"],
 const EXPERTS = ["high_noise_model", "low_noise_model"];
 /** Where ComfyUI and its repositories on Hugging Face keep those folders. */
 const ABOVE = ["", "models/", "split_files/"];
-const WEIGHTS = /\.(safetensors|gguf)$/i;
+const WEIGHTS = /\.(safetensors|gguf|pth)$/i;
 /** A file of a set, which its index names. */
 const SHARD = /-\d{5}-of-\d{5}\./;
 const STEMS = ["diffusion_pytorch_model", "model"];

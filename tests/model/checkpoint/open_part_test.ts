@@ -61,3 +61,20 @@ Deno.test("a stored tensor becomes several of the family's, with their rows of i
       'the 4 rows of "linear2.weight" do not divide into v.weight, mlp.weight; use',
     );
   }));
+
+Deno.test("weights with scales of another kind are refused, and not taken without them", () =>
+  inTempDir(async (dir) => {
+    const q = { dtype: "F8_E4M3", shape: [2, 4], data: new Uint8Array(8) } as const;
+    const one = { dtype: "F32", shape: [1, 1], data: Float32Array.of(1) } as const;
+    for (const name of ["q.weight_scale_inv", "q.weight.absmax", "q.weight_zero_point"]) {
+      await writeSafetensors(`${dir}/model.safetensors`, { "q.weight": q, [name]: one });
+      await assertRejects(
+        () => openPart(dir, { stem: "model" }),
+        TilereelError,
+        `is quantised in a way that is not read, because it has the tensor "${name}"`,
+      );
+    }
+    const int8 = { dtype: "I8", shape: [2, 4], data: new Uint8Array(8) } as const;
+    await writeSafetensors(`${dir}/model.safetensors`, { "q.weight": int8, "q.weight_scale": one });
+    await assertRejects(() => openPart(dir, { stem: "model" }), TilereelError, '"q.weight_scale", which is not read');
+  }));

@@ -73,7 +73,7 @@ Deno.test("files are told apart by their first bytes", () => {
     [
       zip("archive/data.pkl"),
       "torch zip",
-      "a PyTorch file (.pt, .pth, .ckpt or .bin), which may run code when it is loaded and is not read",
+      "a PyTorch file (.pt, .pth, .ckpt or .bin)",
     ],
     [zip("notes.txt"), "archive", "a zip archive"],
     [
@@ -302,7 +302,7 @@ Deno.test("what is named in the place of a model's folder", () =>
       DOWNLOAD,
     );
     await write("x.pth", zip("archive/data.pkl"));
-    await is("x.pth", "is a PyTorch file", DOWNLOAD);
+    await is("x.pth", "is a damaged zip archive");
     await write("x.mp4", bytes([0, 0, 0, 32], "ftypisom"));
     await is("x.mp4", "is an MP4 video, but the folder of", DOWNLOAD);
 
@@ -314,17 +314,16 @@ Deno.test("what is named in the place of a model's folder", () =>
 
     await write("cache/snapshots/abc/x", "");
     await is("cache", "is a folder of Hugging Face's cache; name the model in it,", "cache/snapshots/abc");
-    await write("small/Wan2.1_VAE.pth", "");
     await write("small/config.json", '{"_class_name": "WanModel", "model_type": "t2v", "dim": 1536}');
-    await is("small", "is a model in Wan's original layout, but the diffusers layout was expected", DOWNLOAD);
+    await is("small", "is a model in Wan's original layout, but its transformer is missing", DOWNLOAD);
     await write("large/config.json", '{"_class_name": "WanModel", "model_type": "t2v", "dim": 5120}');
-    await is("large", "original layout, but the diffusers layout", DOWNLOAD_14B);
+    await is("large", "original layout, but its transformer is missing", DOWNLOAD_14B);
     await write("i2v/config.json", '{"_class_name": "WanModel", "model_type": "i2v"}');
-    await is("i2v", "original layout, but the diffusers layout", "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers");
+    await is("i2v", "original layout, but its transformer is missing", "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers");
     await write("vace/config.json", '{"_class_name": "WanModel", "model_type": "vace"}');
     await is("vace", 'original layout, and of a kind ("vace") that is not supported', DOWNLOAD);
-    await write("5b/Wan2.2_VAE.pth", "");
-    await is("5b", "original layout, but the diffusers layout", "Wan-AI/Wan2.2-TI2V-5B-Diffusers");
+    await write("5b/config.json", '{"_class_name": "WanModel", "model_type": "ti2v"}');
+    await is("5b", "original layout, but its transformer is missing", "Wan-AI/Wan2.2-TI2V-5B-Diffusers");
     await write("tencent/hunyuan-video-t2v-720p/transformers/x.pt", "");
     await is("tencent", "is a model in HunyuanVideo's original layout, but", DOWNLOAD_HUNYUAN);
     await write("comfy/diffusion_models/x", "");
@@ -338,7 +337,9 @@ Deno.test("what is named in the place of a model's folder", () =>
     await write("weights/wan.gguf", "");
     await is("weights", "weights/wan.gguf is empty, but a safetensors or GGUF file was expected; copy or download it");
     await write("others/wan.pth", "");
-    await is("others", 'holds "wan.pth" but no model_index.json', DOWNLOAD);
+    await is("others", "others/wan.pth is empty");
+    await write("old/wan.ckpt", "");
+    await is("old", 'holds "wan.ckpt" but no model_index.json', DOWNLOAD);
     await Deno.mkdir(at("empty"));
     await is("empty", "holds no model: a folder in the diffusers layout was expected", DOWNLOAD);
   }));
@@ -347,7 +348,6 @@ Deno.test("models of other kinds", () =>
   inTempDir(async (dir) => {
     for (
       const [keys, what] of [
-        [{ _class_name: "WanDMDPipeline", expand_timesteps: true }, 'a "WanDMDPipeline", but'],
         [{ _class_name: "WanVACEPipeline" }, "Wan VACE (WanVACEPipeline), but"],
         ...[{}, { transformer: ["diffusers", "HunyuanVideoTransformer3DModel"] }].map((part) =>
           [

@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
+import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
+import { readFloat32 } from "../../../model/checkpoint/tensor_source.ts";
 import { readTorchStateDict } from "../../../model/checkpoint/torch_zip.ts";
 import { inTempDir, ROOT } from "../../process.ts";
 import { concat, makeZip, type ZipEntry } from "../../zip.ts";
@@ -30,6 +32,57 @@ Deno.test("files by torch.save: dtypes, slices of one storage, transposed storag
   const some = await readTorchStateDict(join(FIXTURES, "float32.pt"), (name) => name.endsWith("1.router.linear.bias"));
   assertEquals([...some.keys()], ["blocks.1.router.linear.bias"]);
 });
+
+/** The archive with all numbers in fields of 64 bits, as archives of 4 GiB and more have them. */
+function asZip64(zip: Uint8Array): Uint8Array<ArrayBuffer> {
+  const end = zip.length - 22, view = new DataView(zip.buffer, zip.byteOffset), start = view.getUint32(end + 16, true);
+  const long = (...numbers: number[]) => new Uint8Array(BigUint64Array.from(numbers, BigInt).buffer);
+  const short = (...numbers: number[]) => new Uint8Array(Uint16Array.from(numbers).buffer);
+  const entries: Uint8Array[] = [];
+  for (let at = start; at < end;) {
+    const [name, extra] = [28, 30].map((field) => view.getUint16(at + field, true)) as [number, number];
+    const entry = zip.slice(at, at + 46 + name), own = new DataView(entry.buffer);
+    const [stored, size, local] = [20, 24, 42].map((field) => own.getUint32(field, true)) as [number, number, number];
+    for (const field of [20, 24, 42]) own.setUint32(field, 0xffffffff, true);
+    own.setUint16(30, 10 + 28, true);
+    // Another field before it.
+    entries.push(entry, short(7, 6, 0, 0, 0), short(1, 24), long(size, stored, local));
+    at += 46 + name + extra;
+  }
+  const directory = concat(entries), count = view.getUint16(end + 10, true);
+  const longEnd = concat([
+    u32(0x06064b50),
+    long(44),
+    short(45, 45),
+    u32(0),
+    u32(0),
+    long(count, count, directory.length, start),
+  ]);
+  const pointer = concat([u32(0x07064b50), u32(0), long(start + directory.length), u32(1)]);
+  const shortEnd = concat([u32(0x06054b50), short(0, 0, 0xffff, 0xffff), u32(0xffffffff), u32(0xffffffff), short(0)]);
+  return concat([zip.subarray(0, start), directory, longEnd, pointer, shortEnd]);
+}
+
+Deno.test("files by torch.save are weights that are read when they are needed, also in archives of 64 bits", () =>
+  inTempDir(async (dir) => {
+    for (const name of ["float32", "bfloat16", "slices", "ordered"]) {
+      const file = join(FIXTURES, `${name}.pt`), tensors = await readTorchStateDict(file);
+      const large = join(dir, `${name}.pth`);
+      await Deno.writeFile(large, asZip64(await Deno.readFile(file)));
+      for (const place of [file, large]) {
+        using source = await openCheckpoint(place, "");
+        assertEquals(source.names().sort(), [...tensors.keys()].sort());
+        for (const [key, { shape, data }] of tensors) {
+          assertEquals([source.info(key).shape, await readFloat32(source, key)], [shape, data], `${name}: ${key}`);
+        }
+      }
+    }
+    await assertRejects(
+      () => openCheckpoint(join(FIXTURES, "transposed.pt"), ""),
+      TilereelError,
+      "is a view whose numbers are not in order",
+    );
+  }));
 
 /** Bytes of a pickle: numbers are opcodes, text is itself. */
 function pickle(...parts: (number | string | Uint8Array)[]): Uint8Array {
@@ -209,7 +262,7 @@ Deno.test("hostile archives", () =>
     await bad(second({ flags: 1 }), '"a/data/0" is encrypted');
     await bad(second({ stored: 25 }), "has two sizes, 25 and 24");
     await bad(second({ stored: 0x7fffffff, size: 0x7fffffff }), '"a/data/0" reaches past the data');
-    await bad(second({ stored: 0xffffffff, size: 0xffffffff }), "zip archives of 4 GiB or more are not supported");
+    await bad(second({ stored: 0xffffffff, size: 0xffffffff }), "the size of an entry is missing");
     await bad(second({ start: 0 }), '"a/data/0" is called something else in its own header');
     await bad(second({ start: 1 }), '"a/data/0" has no header');
     await bad(second({ start: 0x7fffffff }), '"a/data/0" lies outside the data');
