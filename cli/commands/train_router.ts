@@ -1,5 +1,6 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { TransformerOptions } from "../../model/family.ts";
+import type { Grid } from "../../model/attention/grid.ts";
 import { checkTrainable } from "../../model/training/trainable.ts";
 import { loadedAs } from "../../model/model_variant.ts";
 import { DEFAULT_TAU } from "../../model/vorta/methods.ts";
@@ -10,12 +11,11 @@ import { trainingMemory } from "../../model/vorta/training_memory.ts";
 import { trainRouter } from "../../model/vorta/trainer.ts";
 import type { RouterTrainingStep } from "../../model/vorta/training_figures.ts";
 import { openWeightOptions } from "../../model/weights/weight_options.ts";
-import { clipShape } from "../../tools/program/clip/clip_settings.ts";
 import { vortaSettings } from "../../tools/program/clip/vorta_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { openNamedFolder, variantOf } from "../../tools/program/model_options.ts";
 import { nextClips } from "../training/next_commands.ts";
-import { checkData, dataIdentity, firstPrompt, openData } from "../training/router/data.ts";
+import { checkData, dataIdentity, firstPrompt, largest, openData, sizesOf } from "../training/router/data.ts";
 import { DEFAULTS, options, recipeOf, type RouterValues } from "../training/router/options.ts";
 import { routerPlan } from "../training/router/plan.ts";
 import { coarseNote, routerSummary, stepText } from "../training/router/summary.ts";
@@ -44,8 +44,10 @@ async function run(values: RouterValues): Promise<number> {
   const folder = await openNamedFolder(values);
   checkTrainable(folder.family);
   using model = await folder.family.open(folder);
-  const size = clipShape(values, folder.generation), layout = model.layout(size), { grid } = layout;
-  const settings = vortaSettings(values, defaultSettings(grid));
+  const sizes = await sizesOf(values, folder), size = largest(sizes), layout = model.layout(size), { grid } = layout;
+  const settingsOf = (grid: Grid) => vortaSettings(values, defaultSettings(grid)), settings = settingsOf(grid);
+  const all = sizes.map((size) => JSON.stringify(settingsOf(model.layout(size).grid)));
+  const alike = all.every((one) => one === all[0]);
   const { tau = DEFAULT_TAU } = values, recipe = recipeOf(values);
   const memoryOf = (gpu: Gpu, loading: TransformerOptions) =>
     trainingMemory(gpu, model, loading, {
@@ -58,7 +60,7 @@ async function run(values: RouterValues): Promise<number> {
     plan: async (gpu) => {
       using weights = await openWeightOptions(gpu, folder.family, loadedAs(await variantOf(values)));
       const memory = await memoryOf(gpu, weights.of("transformer"));
-      return await routerPlan({ gpu, model, values, size, settings, recipe, memory });
+      return await routerPlan({ gpu, model, values, sizes, size, settings, recipe, memory });
     },
     open: async (work, cleanUp) => {
       const { gpu, onProgress } = work, data = await openData(values, work, folder);
@@ -78,7 +80,7 @@ async function run(values: RouterValues): Promise<number> {
             model: routed,
             data,
             recipe,
-            settings,
+            settings: alike ? settings : settingsOf,
             tau,
             identity,
             onSample,
@@ -91,7 +93,7 @@ async function run(values: RouterValues): Promise<number> {
             ...{ gpu, shape: model.shape, layout, lengths: [layout.kept] },
             timeEmbedding: (timesteps: readonly number[]) => transformer.timeEmbedding(timesteps),
           };
-          const routed = { router, settings: () => settings, tau, name: result.file };
+          const routed = { router, settings: settingsOf, tau, name: result.file };
           const given = values.tau === undefined ? {} : { tau: String(values.tau) };
           return {
             ...await routerSummary(result, task, routed, recipe.weights.distillation > 0),

@@ -5,7 +5,7 @@ import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { type AdamWOptions, adamwStep } from "../training/adamw.ts";
 import { type Router, routerFor, type RouterShape } from "./router.ts";
 import { loadRouter } from "./router_file.ts";
-import { SETTINGS_KEY, settingsToKwargs, type VortaSettings } from "./settings.ts";
+import { settingsMetadata, type SettingsOfGrids } from "./settings.ts";
 
 const MEAN = "exp_avg.", SQUARE = "exp_avg_sq.", AVERAGE = "average.";
 
@@ -84,7 +84,7 @@ export class OptimizedRouter {
    */
   async save(
     path: string,
-    settings: VortaSettings,
+    settings: SettingsOfGrids,
     metadata: Readonly<Record<string, string>>,
     more: Readonly<Record<string, TensorToWrite>> = {},
   ): Promise<void> {
@@ -93,7 +93,7 @@ export class OptimizedRouter {
     for (const [prefix, values] of all) {
       for (const [name, tensor] of values.parameters()) tensors[prefix + name] = { dtype: "F32", ...tensor };
     }
-    await writeSafetensors(path, tensors, { [SETTINGS_KEY]: JSON.stringify(settingsToKwargs(settings)), ...metadata });
+    await writeSafetensors(path, tensors, { ...settingsMetadata(settings), ...metadata });
   }
 }
 

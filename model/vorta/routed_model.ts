@@ -8,15 +8,16 @@ import { conditionedBy } from "../guidance.ts";
 import { VortaAttention } from "./attention.ts";
 import { TRAINING_GUIDANCE } from "./recipe.ts";
 import { type RouterShape, routerShape } from "./router.ts";
-import type { VortaSettings } from "./settings.ts";
+import { settingsFor, type SettingsOfGrids, type VortaSettings } from "./settings.ts";
 import { trainingPass, type TrainingPassInput, type TrainingPassResult } from "./training_pass.ts";
 
 /** As {@linkcode TrainingPassInput}, before it is uploaded. */
 export interface RoutedPassInput
-  extends Omit<TrainingPassInput, "noisy" | "target" | "conditioning" | "attention" | "keepBytes"> {
+  extends Omit<TrainingPassInput, "noisy" | "target" | "conditioning" | "attention" | "keepBytes" | "settings"> {
   readonly noisy: HostTensor;
   readonly target: HostTensor;
   readonly conditioning: HostConditioning;
+  readonly settings: SettingsOfGrids;
 }
 
 /** A frozen transformer whose attention is routed: the trainer's interface, with arrays in this machine's memory. */
@@ -52,14 +53,23 @@ export function routedModel(
   return {
     ...routerShape(transformer.shape),
     timeEmbedding: (timestep) => transformer.timeEmbedding([timestep]),
-    async pass({ noisy, target, conditioning, ...rest }) {
+    async pass({ noisy, target, conditioning, settings: given, ...rest }) {
       using owner = new TensorOwner(gpu);
       const upload = ({ data, shape }: HostTensor) => owner.adopt(gpu.upload(data, shape));
       const uploaded = uploadConditioning(gpu, conditionedBy(guided!, conditioning));
       owner.adopt(tensorsOf(uploaded));
-      const attention = planOf(transformer.layout(noisy.shape, uploaded), rest.settings);
+      const layout = transformer.layout(noisy.shape, uploaded), settings = settingsFor(given, layout.grid);
+      const attention = planOf(layout, settings);
       return await trainingPass(gpu, transformer, {
-        ...{ ...options, ...rest, attention, noisy: upload(noisy), target: upload(target), conditioning: uploaded },
+        ...{
+          ...options,
+          ...rest,
+          settings,
+          attention,
+          noisy: upload(noisy),
+          target: upload(target),
+          conditioning: uploaded,
+        },
       });
     },
     [Symbol.dispose]() {

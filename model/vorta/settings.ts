@@ -14,6 +14,19 @@ export interface VortaSettings {
   readonly rate: number;
 }
 
+/** The same settings for all grids, or those for each. */
+export type SettingsOfGrids = VortaSettings | ((grid: Grid) => VortaSettings);
+
+/** Those for one grid. */
+export function settingsFor(settings: SettingsOfGrids, grid: Grid): VortaSettings {
+  return typeof settings === "function" ? settings(grid) : settings;
+}
+
+/** The metadata of a router's file: settings that are the same for all grids. */
+export function settingsMetadata(settings: SettingsOfGrids): Record<string, string> {
+  return typeof settings === "function" ? {} : { [SETTINGS_KEY]: JSON.stringify(settingsToKwargs(settings)) };
+}
+
 /** The paper's settings for Wan 2.1, 77 frames at 720p: 20×45×80 tokens. */
 export const PAPER_SETTINGS: VortaSettings = { tile: [5, 9, 8], window: [3, 3, 3], bucket: [2, 3, 2], rate: 0.5 };
 

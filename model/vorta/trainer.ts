@@ -83,10 +83,12 @@ async function identityOf({ model, data, recipe, settings, seed }: CompleteTrain
     "regularization-weight": weights.regularization,
     "distillation-weight": weights.distillation,
     "hidden-weight": weights.hidden,
-    tile: size(settings.tile),
-    window: size(settings.window),
-    bucket: size(settings.bucket),
-    rate: settings.rate,
+    ...typeof settings === "function" ? { tile: "of each grid" } : {
+      tile: size(settings.tile),
+      window: size(settings.window),
+      bucket: size(settings.bucket),
+      rate: settings.rate,
+    },
   };
 }
 

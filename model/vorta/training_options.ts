@@ -2,6 +2,7 @@ import {
   aboveZero,
   aFunction,
   aNumber,
+  either,
   type Kinds,
   objectWith,
   optional,
@@ -11,7 +12,7 @@ import type { TrainingSet } from "../training/data/training_set.ts";
 import { ADAMW_KINDS, TRAINING_KINDS, type TrainingOptions } from "../training/training_options.ts";
 import { type LossWeights, TIMESTEPS, type TrainingRecipe } from "./recipe.ts";
 import type { RoutedModel } from "./routed_model.ts";
-import type { VortaSettings } from "./settings.ts";
+import type { SettingsOfGrids } from "./settings.ts";
 import type { RouterTrainingStep } from "./training_figures.ts";
 
 /** The model to train, the data, and the place of the results. */
@@ -20,8 +21,11 @@ export interface RouterTraining extends TrainingOptions<RouterTrainingStep> {
   readonly model: RoutedModel;
   /** As `sampledSet` or `encodedSet` makes it. */
   readonly data: TrainingSet;
-  /** The sizes of tiles and buckets; `defaultSettings` has some for every grid. */
-  readonly settings: VortaSettings;
+  /**
+   * The sizes of tiles and buckets; `defaultSettings` has some for every grid. A function gives those of each grid: then
+   * samples may differ in size, and the router's file has no settings.
+   */
+  readonly settings: SettingsOfGrids;
   /** Default: the authors' */
   readonly recipe?: TrainingRecipe;
   /** The threshold at which `shares` are counted. It does not affect the training. Default: 0.3 */
@@ -52,9 +56,10 @@ export const ROUTER_TRAINING_KINDS: Kinds<RouterTraining> = {
   ...TRAINING_KINDS,
   model: objectWith("a model, as routedModel gives it,", { timeEmbedding: aFunction, pass: aFunction }),
   data: objectWith("a training set with at least one sample", { size: wholeNumber(1), sample: aFunction }),
-  settings: objectWith("an object with tile, window, bucket and rate, as defaultSettings gives it,", {
-    rate: aNumber(0, 1),
-  }),
+  settings: either(
+    objectWith("an object with tile, window, bucket and rate, as defaultSettings gives it,", { rate: aNumber(0, 1) }),
+    { ...aFunction, expected: "a function from a grid to one" },
+  ),
   recipe: objectWith("a recipe with all that AUTHORS_RECIPE has, each in its range,", RECIPE_KINDS),
   tau: aNumber(0, 1),
   onSample: aFunction,

@@ -10,6 +10,7 @@ import { LatentCache } from "../../../model/training/data/latent_cache.ts";
 import { sampledSet } from "../../../model/training/data/sampled_set.ts";
 import type { TrainingSet } from "../../../model/training/data/training_set.ts";
 import type { TrainingIdentity } from "../../../model/training/identity.ts";
+import type { ClipSize } from "../../../model/video_size.ts";
 import { clipShape } from "../../../tools/program/clip/clip_settings.ts";
 import { clipsOfPrompts } from "../../../tools/program/clips_of_prompts.ts";
 import { readPrompts } from "../../../tools/program/prompts_file.ts";
@@ -61,6 +62,28 @@ export async function openData(
   }
   const clips = await captionedClips(values.data!, clipShape(given, folder.generation), folder.family, onNote);
   return await encodedSet(clips, await options());
+}
+
+/**
+ * The sizes of the clips, each once.
+ *
+ * @throws {TilereelError} if the prompts cannot be read
+ */
+export async function sizesOf(values: RouterValues, folder: ModelFolder): Promise<ClipSize[]> {
+  const { prompts, seed = 0 } = values, given = sampledClipValues(values), { generation } = folder;
+  const clips: readonly ClipSize[] = prompts === undefined
+    ? [clipShape(given, generation)]
+    : await clipsOfPrompts(prompts, { generation, values: given, seed });
+  const found = new Map(
+    clips.map(({ width, height, frames }) => [`${width}x${height}x${frames}`, { width, height, frames }]),
+  );
+  return [...found.values()];
+}
+
+/** The largest of some sizes. */
+export function largest(sizes: readonly ClipSize[]): ClipSize {
+  const pixels = ({ width, height, frames }: ClipSize) => width * height * frames;
+  return sizes.reduce((most, size) => pixels(size) > pixels(most) ? size : most);
 }
 
 /** The first prompt or caption. */

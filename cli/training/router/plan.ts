@@ -21,6 +21,8 @@ export interface PlannedRouter {
   readonly gpu: Gpu;
   readonly model: FamilyModel;
   readonly values: RouterValues;
+  /** Of all clips, and the largest of these. */
+  readonly sizes: readonly ClipSize[];
   readonly size: ClipSize;
   readonly settings: VortaSettings;
   readonly recipe: TrainingRecipe;
@@ -33,7 +35,7 @@ export interface PlannedRouter {
  * @throws {TilereelError} if prompts or clips cannot be read
  */
 export async function routerPlan(
-  { gpu, model, values, size, settings, recipe, memory }: PlannedRouter,
+  { gpu, model, values, sizes, size, settings, recipe, memory }: PlannedRouter,
 ): Promise<TrainingPlan> {
   const { prompts, data, steps = DEFAULTS.steps } = values, { shape } = model, layout = model.layout(size);
   const clips = (prompts === undefined ? await findClips(data!) : await readPrompts(prompts)).length;
@@ -45,9 +47,9 @@ export async function routerPlan(
     lines: [
       `A router for ${shape.layers} layers of ${shape.heads} heads: ${steps} steps of ${recipe.accumulate} samples of ${clips} ` +
       `clips.`,
-      `Clips of ${width}x${height}, ${frames} frames: ${sizesText(layout.grid)} = ${
-        product(layout.grid)
-      } tokens. Core-set ` +
+      `${
+        sizes.length > 1 ? `Clips of ${sizes.length} sizes, at most` : "Clips of"
+      } ${width}x${height}, ${frames} frames: ${sizesText(layout.grid)} = ${product(layout.grid)} tokens. Core-set ` +
       `attention computes ${percent(densities.coreset)} of the pairs, sliding-tile attention ${
         percent(densities.sliding)
       }.`,

@@ -63,6 +63,18 @@ Deno.test("--dry-run says what both trainings would take, and loads and writes n
     assertEquals(listFiles(dir), ["p.txt"]);
   }));
 
+Deno.test("a router is trained across sizes, whose tiles fit each of them", () =>
+  inTempDir(async (dir) => {
+    const lines = [{ prompt: "a red circle" }, { prompt: "a blue square", size: "128x64" }];
+    await Deno.writeTextFile(join(dir, "p.jsonl"), lines.map((line) => JSON.stringify(line)).join("\n"));
+    const args = ["train", "router", "--prompts", "p.jsonl", ...QUICK, "--steps", "2", "--out", "r", "-q"];
+    const { code, err } = await tilereel(args, { cwd: dir });
+    assertEquals([code, err], [0, ""]);
+    assertEquals((await loadRouter(join(dir, "r/router.safetensors"))).settings, undefined);
+    const { out } = await tilereel([...args, "--dry-run", "--out", "s"].filter((arg) => arg !== "-q"), { cwd: dir });
+    assertStringIncludes(out, "Clips of 2 sizes, at most 128x64, 5 frames: 2x4x8 = 64 tokens.");
+  }));
+
 Deno.test("mistyped trainings: one sentence, exit 1, and nothing written", () =>
   inTempDir(async (dir) => {
     await Deno.writeTextFile(join(dir, "p.txt"), "a red circle\n");

@@ -228,13 +228,11 @@ Deno.test("the final router has its settings, and another seed gives another", (
   inTempDir(async (dir) => {
     const { router } = await trainRouter(training(join(dir, "a"), { steps: 2 }));
     const { router: other } = await trainRouter(training(join(dir, "b"), { steps: 2, seed: 10 }));
-    assertEquals(await loadRouter(trainingFiles(join(dir, "a"), ROUTER_FILE).result), { router, settings: SETTINGS });
+    const expected = { router, settings: SETTINGS, madeFor: undefined };
+    assertEquals(await loadRouter(trainingFiles(join(dir, "a"), ROUTER_FILE).result), expected);
     assert(router.layers[0]!.bias[0] !== other.layers[0]!.bias[0]);
     // A checkpoint is a router file, too.
-    assertEquals(await loadRouter(trainingFiles(join(dir, "a"), ROUTER_FILE).checkpoint), {
-      router,
-      settings: SETTINGS,
-    });
+    assertEquals(await loadRouter(trainingFiles(join(dir, "a"), ROUTER_FILE).checkpoint), expected);
   }));
 
 Deno.test("a checkpoint of other options is refused, saying which", () =>
@@ -343,6 +341,16 @@ Deno.test("a density is aimed at; warm-up and averages; bit for bit the same whe
     const { router } = await loadRouter(result), [name, { data }] = [...router.parameters()][0]!;
     assertEquals(await readFloat32(stored, `average.${name}`), data);
     assert((await readFloat32(stored, name)).some((x, i) => x !== data[i]));
+  }));
+
+Deno.test("settings may be those of each grid; then the router's file has none", () =>
+  inTempDir(async (dir) => {
+    const asked: unknown[] = [], settings = () => SETTINGS;
+    const seen = { ...model, pass: (input: RoutedPassInput) => (asked.push(input.settings), model.pass(input)) };
+    await trainRouter(training(dir, { model: seen, settings, steps: 1 }));
+    assertEquals(asked, [settings, settings, settings, settings]);
+    const { checkpoint, result } = trainingFiles(dir, ROUTER_FILE);
+    for (const file of [checkpoint, result]) assertEquals((await loadRouter(file)).settings, undefined);
   }));
 
 Deno.test("a search for a density raises the weight while too much is kept, and lowers it again", () => {
