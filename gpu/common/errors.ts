@@ -37,7 +37,7 @@ export function quoted(text: string, most = 60): string {
 /** A value of foreign JSON in a message: as JSON, cut to `most` characters. Texts are {@link quoted}. */
 export function quotedValue(value: unknown, most = 60): string {
   if (typeof value === "string") return quoted(value, most);
-  return printable(cut(JSON.stringify(value) ?? String(value), most).toWellFormed());
+  return printable(cut(JSON.stringify(value) ?? "nothing", most).toWellFormed());
 }
 
 /** The text, cut to `most` characters. */

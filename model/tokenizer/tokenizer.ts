@@ -1,8 +1,8 @@
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
-import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
-import { readJsonObject } from "../checkpoint/json.ts";
+import { isJsonObject, readJsonObject } from "../checkpoint/json.ts";
 import { readClipVocabulary } from "./clip_vocabulary.ts";
 import { correct } from "./corrections.ts";
 import { isSafePattern } from "./safe_pattern.ts";
@@ -88,6 +88,8 @@ export async function loadTokenizer(place: string | FileStore): Promise<Tokenize
 
 /** A limit above those of the largest vocabularies, which have 33 MB. */
 const LARGEST_TOKENIZER = 2 ** 26;
+/** A limit above the largest vocabularies, which have 262,144 tokens. */
+const MOST_TOKENS = 2 ** 21;
 /** The longest text. Encoders see a few thousand tokens at most. */
 const LONGEST_TEXT = 2 ** 16;
 
@@ -135,15 +137,35 @@ function checkPatterns(description: unknown): void {
   }
 }
 
+/**
+ * Checks the numbers of tokens. The library makes lists that are as long as the largest.
+ *
+ * @throws {RangeError} if one is no number of a token
+ */
+function checkIds({ added_tokens, model }: { readonly added_tokens?: unknown; readonly model?: unknown }): void {
+  const { vocab } = (model ?? {}) as { readonly vocab?: unknown };
+  const added = Array.isArray(added_tokens) ? added_tokens.map((token) => token?.id) : [];
+  const named = isJsonObject(vocab) ? Object.values(vocab) : [];
+  for (const id of [added, named].flat()) {
+    const isId = Number.isInteger(id) && id as number >= 0 && id as number < MOST_TOKENS;
+    if (!isId) {
+      throw new RangeError(
+        id === undefined ? "a token has no number" : `a token has the number ${quotedValue(id, 30)}`,
+      );
+    }
+  }
+}
+
 function isPattern(value: unknown): boolean {
   const { Regex, String } = (value ?? {}) as Readonly<Record<string, unknown>>;
   return typeof (Regex ?? String) === "string";
 }
 
 /** The tokenizer that a `tokenizer.json` describes, and the ids that it puts before and after a text. */
-function opened(description: { readonly pre_tokenizer?: unknown }, path: string) {
+function opened(description: { readonly pre_tokenizer?: unknown; readonly added_tokens?: unknown }, path: string) {
   try {
     checkPatterns(description);
+    checkIds(description);
     const tokenizer = new HuggingFaceTokenizer(description, {});
     correct(tokenizer, (description.pre_tokenizer as { split?: boolean } | null)?.split !== false);
     const text = "", framed = tokenizer.post_processor?.post_process([text]).tokens ?? [text];

@@ -60,6 +60,10 @@ export const tokenizer: FuzzTarget = {
     "a pattern that is missing": () => described((of) => of.pre_tokenizer = { type: "Split", behavior: "Isolated" }),
     "a pattern of a number": () =>
       described((of) => of.normalizer = { type: "Replace", pattern: { Regex: 2 }, content: "" }),
+    "an added token with the number 2^31": () =>
+      described((of) => (of.added_tokens as { id: number }[])[2]!.id = 2 ** 31),
+    "a token with the number 2^31": () =>
+      described((of) => of.model = { type: "BPE", vocab: { a: 0, b: 2 ** 31 }, merges: [] }),
     "a prompt of a million characters": () => described(() => {}, "a ".repeat(5e5)),
     "a tokenizer.json of 400 MB": () =>
       loadTokenizer(
