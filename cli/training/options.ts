@@ -9,6 +9,17 @@ export interface TrainingDefaults {
   readonly checkpointEvery: number;
 }
 
+/** --warmup and --beta2, of all trainings with AdamW. */
+export const adamwOptions = {
+  warmup: integer({
+    help: "Number of steps in which the learning rate rises to --lr.",
+    elsewhere: ["lr-warmup-steps", "warmup-steps"],
+    default: 0,
+    min: 0,
+  }),
+  beta2: number({ help: "AdamW's β₂.", elsewhere: ["adam-beta2"], default: 0.999, min: 0, max: 1 }),
+};
+
 /** --steps, --lr and --weight-decay; `each` says what a step is. */
 export const optimizerOptions = (
   { steps }: TrainingDefaults,

@@ -8,7 +8,7 @@ import { readFloat32 } from "../checkpoint/safetensors.ts";
 import type { TensorToWrite } from "../checkpoint/write_safetensors.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { randn } from "../noise.ts";
-import type { AdamWOptions } from "../training/adamw.ts";
+import { type AdamWOptions, learningRate } from "../training/adamw.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import { randomBits } from "../training/random.ts";
 import { type HeadShape, prefixesOf } from "../attention/layout.ts";
@@ -105,7 +105,10 @@ export class TileParameters implements Disposable {
   update(layer: number, gradients: Projections<Tensor>, step: number, options: UpdateOptions): void {
     for (const side of SIDES) {
       const parameter = this.layers[layer]![side];
-      adamwInPlace(this.owner.gpu, { ...parameter, gradient: gradients[side] }, step, options);
+      adamwInPlace(this.owner.gpu, { ...parameter, gradient: gradients[side] }, step, {
+        ...options,
+        lr: learningRate(step, options),
+      });
       moveAverage(this.owner.gpu, parameter.average, parameter.x, options.average);
     }
   }

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { checkOptions } from "../../gpu/common/check_options.ts";
 import type { TrainingIdentity } from "../training/identity.ts";
 import { runTraining, type TrainingState } from "../training/loop.ts";
+import { learningRate } from "../training/adamw.ts";
 import { randomBits, shuffledRounds } from "../training/random.ts";
 import { DEFAULT_KEEP } from "./budget.ts";
 import type { AttentionState } from "./sampling_states.ts";
@@ -47,7 +48,7 @@ export async function trainTiles(training: TileTraining): Promise<number> {
 
 /** The settings that affect the result. */
 function identityOf({ runs, recipe, shapes, tileTokens, seed, keep }: CompleteTraining): TrainingIdentity {
-  const { target, loss, lr, weightDecay, average } = recipe, terms = termsOf(target);
+  const { target, loss, lr, weightDecay, average, warmup = 0, beta2 } = recipe, terms = termsOf(target);
   const lengths = Array.from({ length: runs.count }, (_, run) => `${runs.steps(run)}x${runs.passes(run)}`);
   const digest = (text: string) => createHash("sha256").update(text).digest("hex").slice(0, 16);
   return {
@@ -63,6 +64,8 @@ function identityOf({ runs, recipe, shapes, tileTokens, seed, keep }: CompleteTr
     plan: shapes ? digest(JSON.stringify([shapes.shapes, shapes.choices.map((choice) => [...choice])])) : "none",
     lr,
     "weight-decay": weightDecay,
+    ...warmup > 0 && { warmup },
+    ...beta2 !== undefined && { beta2 },
     average,
   };
 }
@@ -98,7 +101,15 @@ function trainingState(training: CompleteTraining, parameters: TileParameters): 
               const figures = await updates.figures();
               step++;
               const seconds = Math.round(performance.now() - begun) / 1000;
-              await onStep({ step, ...figures, lr: recipe.lr, sample, denoising, pass: passOf(step), seconds });
+              await onStep({
+                step,
+                ...figures,
+                lr: learningRate(step, recipe),
+                sample,
+                denoising,
+                pass: passOf(step),
+                seconds,
+              });
             }
             begun = performance.now();
           },

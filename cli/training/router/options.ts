@@ -8,6 +8,7 @@ import { inGroup, integer, number, type OptionValues, path } from "../../../tool
 import { sampledClipOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions, weightsOption } from "../../../tools/program/model_options.ts";
 import {
+  adamwOptions,
   optimizerOptions,
   outputOptions,
   precisionOption,
@@ -66,13 +67,7 @@ export const options = {
       default: AUTHORS_RECIPE.clip,
       above: 0,
     }),
-    warmup: integer({
-      help: "Number of steps in which the learning rate rises to --lr.",
-      elsewhere: ["lr-warmup-steps", "warmup-steps"],
-      default: 0,
-      min: 0,
-    }),
-    beta2: number({ help: "AdamW's β₂.", elsewhere: ["adam-beta2"], default: 0.999, min: 0, max: 1 }),
+    ...adamwOptions,
     average: number({
       help: "Share of the moving averages of the weights that a step keeps. The averages are the result; 0 for none.",
       elsewhere: ["ema", "ema-decay"],

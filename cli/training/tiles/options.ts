@@ -6,6 +6,7 @@ import { choice, inGroup, number, type OptionValues, path } from "../../../tools
 import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions, weightsOption } from "../../../tools/program/model_options.ts";
 import {
+  adamwOptions,
   optimizerOptions,
   outputOptions,
   precisionOption,
@@ -49,6 +50,7 @@ export const options = {
     ),
   }),
   ...optimizerOptions(DEFAULTS, TILE_RECIPE, ", one for each denoising step that the model takes"),
+  ...inGroup("Training", adamwOptions),
   average: number({
     group: "Training",
     help: "Share of the moving averages of the weights that a step keeps. The averages are the result.",
@@ -69,8 +71,10 @@ export const options = {
 export type TilesValues = OptionValues<typeof options>;
 
 /** The recipe: the default, where nothing else was asked for. */
-export function recipeOf({ target, loss, lr, "weight-decay": weightDecay, average }: TilesValues): TileRecipe {
-  return withDefaults({ target, loss, lr, weightDecay, average }, TILE_RECIPE);
+export function recipeOf(
+  { target, loss, lr, "weight-decay": weightDecay, average, warmup, beta2 }: TilesValues,
+): TileRecipe {
+  return withDefaults({ target, loss, lr, weightDecay, average, warmup, beta2 }, TILE_RECIPE);
 }
 
 /**
