@@ -83,7 +83,7 @@ Deno.test("transformer: what is not supported is named", () =>
     [{ patch_size: [1, 2] }, "patch_size has 2 entries, but 3 were expected"],
     [{ patch_size: 2 }, "patch_size is 2, but a list"],
     [{ patch_size: [1, 0, 2] }, "patch_size is [1,0,2]"],
-    [{ num_layers: "40" }, 'num_layers is "40", but a whole number of at least 1 was expected'],
+    [{ num_layers: "40" }, 'num_layers is "40", but a whole number from 1 to 1000 was expected'],
     [{ num_layers: 0 }, "num_layers is 0"],
     [{ num_attention_heads: 1.5 }, "num_attention_heads is 1.5"],
     [{ cross_attn_norm: "yes" }, 'cross_attn_norm is "yes", but true or false'],
