@@ -32,7 +32,7 @@ const WANTED = "a safetensors or GGUF file";
  * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt.
  */
 export async function openCheckpoint(place: string | FileStore | StoredFile, stem: string): Promise<TensorSource> {
-  const folder = typeof place === "string" ? folderAt(place) : place, { path } = folder;
+  const folder = typeof place === "object" && place !== null ? place : folderAt(place), { path } = folder;
   if (!("list" in folder) || await folder.kind() === "file") {
     return await openContainer(fileOf(folder), WANTED, CONTAINERS);
   }
