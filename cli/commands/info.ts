@@ -2,14 +2,27 @@ import { listAdapters, openGpu } from "../../gpu/native/open.ts";
 import type { AdapterDescription } from "../../gpu/device/adapter.ts";
 import { dawnAddon } from "../../gpu/native/dawn_addon.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
 import type { Operands, Precision } from "../../gpu/precision.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { openModel } from "../../model/checkpoint/model_folder.ts";
+import { folderAt } from "../../model/files/disk.ts";
+import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
+import { formatDuration } from "../../tools/program/progress.ts";
+import { type ClipNeeds, clipNeeds, knownGpu } from "../info/clip_needs.ts";
+import { type FileDescription, fileOrRefusal, fileText } from "../info/file_description.ts";
 import { type KernelsInUse, kernelsInUse } from "../../gpu/tuning/in_use.ts";
 import type { Distilled } from "../../model/family.ts";
 import { clipRecordOf, clipText, isClip } from "../info/clip_description.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { precisionOption } from "../../tools/program/gpu_options.ts";
 import { kernelsText } from "../info/kernels_text.ts";
-import { type ComponentDescription, describeModel, type ModelDescription } from "../info/model_description.ts";
+import {
+  type ComponentDescription,
+  describeModel,
+  type ModelDescription,
+  type WeightsHeld,
+} from "../info/model_description.ts";
 import type { ImageNeeds } from "../../model/pictures_of_clip.ts";
 import { flag, inGroup, type OptionValues, text } from "../../tools/program/options.ts";
 import { weightDtypeOption } from "../../tools/program/model_options.ts";
@@ -31,16 +44,18 @@ const options = inGroup("Output", {
 export const command = defineCommand({
   name: "tilereel info",
   description: "Shows the GPU adapters of this machine with their features and limits, which one is used and why, in " +
-    "what precision and with which kernels. Given a model folder, also shows its parts with their weights, " +
-    "and its defaults; no weights are read. Given a clip that tilereel wrote, shows how it was made and " +
+    "what precision and with which kernels. Given a model, also shows its parts with their weights, its " +
+    "defaults, the GPU memory that its clips take here and about how long; no weights are read. Given another file, such " +
+    "as a LoRA, a VAE or a router, says what it is and what it is for. Given a clip that tilereel wrote, shows how it was made and " +
     "the command line that repeats it.",
-  positional: "[MODEL_DIR|CLIP]",
+  positional: "[MODEL|FILE|CLIP]",
   completion: "file",
   options,
   examples: {
     "tilereel info": "Shows the adapters, best first.",
     "tilereel info --gpu dawn": "Shows the adapters of Dawn, which is optional.",
     "tilereel info Wan2.1-T2V-1.3B-Diffusers": "Also shows what that model folder holds.",
+    "tilereel info style.safetensors": "Says what a file is, and which option takes it.",
     "tilereel info out/a-red-circle-7.mp4": "Shows how a clip was made.",
     "tilereel info --json | jq '.adapters[0].name'": "Prints the name of the best adapter.",
   },
@@ -54,19 +69,50 @@ async function run(values: OptionValues<typeof options>, [folder]: readonly stri
     console.log(json ? JSON.stringify(record, null, 2) : await clipText(folder, record));
     return 0;
   }
-  const adapters = await listAdapters(gpu);
-  const used = adapters.length === 0 ? undefined : await usedAdapter(values.gpu, values.precision);
-  const held = {
-    ...{ f16: used?.operands === "f16", int8: used?.precision === "int8" },
-    dtype: values["weight-dtype"] ?? "auto",
-  };
-  const model = folder === undefined ? undefined : await describeModel(folder, held);
-  if (json) console.log(JSON.stringify({ adapters, ...used && { used }, ...model && { model } }, null, 2));
-  else {
-    const lines = [adaptersText(adapters, gpu), ...used ? [usedText(used)] : []];
-    console.log([...lines, ...model ? [modelText(model)] : []].join("\n\n"));
+  const adapters = await listAdapters(gpu), dtype = values["weight-dtype"] ?? "auto";
+  const opened = adapters.length === 0 ? undefined : await openGpu({
+    ...values.gpu !== undefined && { choice: values.gpu },
+    precision: values.precision ?? "auto",
+  });
+  try {
+    const used = opened && await usedAdapter(opened, values.gpu);
+    const held = { f16: opened?.f16 ?? false, int8: opened?.int8 ?? false, dtype };
+    const { model, file } = folder === undefined ? {} : await describe(folder, held);
+    const needs = model && opened && await needsOf(folder!, opened, dtype);
+    if (json) {
+      const all = { adapters, used, model: model && { ...model, ...needs && { needs } }, file };
+      console.log(JSON.stringify(all, null, 2));
+    } else {
+      const lines = [adaptersText(adapters, gpu), ...used ? [usedText(used)] : []];
+      const ofModel = model ? [[modelText(model), ...needs ? [needsText(needs, opened)] : []].join("\n")] : [];
+      console.log([...lines, ...ofModel, ...file ? [fileText(file)] : []].join("\n\n"));
+    }
+  } finally {
+    opened?.close();
   }
   return 0;
+}
+
+/** A model, or a file that is none. */
+async function describe(
+  path: string,
+  held: WeightsHeld,
+): Promise<{ readonly model?: ModelDescription; readonly file?: FileDescription }> {
+  try {
+    return { model: await describeModel(path, held) };
+  } catch (error) {
+    if (!(error instanceof TilereelError) || await folderAt(path).kind() !== "file") throw error;
+    return { file: await fileOrRefusal(path, error) };
+  }
+}
+
+/** What its clips need; undefined if a part is damaged or another family's. */
+async function needsOf(path: string, gpu: Gpu, dtype: WeightDtypeChoice): Promise<readonly ClipNeeds[] | undefined> {
+  using model = await openModel(path).catch((error) => {
+    if (!(error instanceof TilereelError)) throw error;
+    return undefined;
+  });
+  return model && await clipNeeds(gpu, model, dtype);
 }
 
 /** The adapter that is used, and how. */
@@ -81,16 +127,10 @@ interface UsedAdapter {
   readonly kernels: KernelsInUse;
 }
 
-async function usedAdapter(choice: string | undefined, asked: Precision | "auto" = "auto"): Promise<UsedAdapter> {
-  const gpu = await openGpu({ ...choice !== undefined && { choice }, precision: asked });
-  try {
-    const { precision, settings: { precision: operands, precisionReason, description } } = gpu,
-      { name: adapter, source } = description;
-    const kernels = await kernelsInUse(gpu);
-    return { adapter, source, why: reason(description, choice), precision, operands, precisionReason, kernels };
-  } finally {
-    gpu.close();
-  }
+async function usedAdapter(gpu: Gpu, choice: string | undefined): Promise<UsedAdapter> {
+  const { precision, settings: { precision: operands, precisionReason, description } } = gpu;
+  const { name: adapter, source } = description, kernels = await kernelsInUse(gpu);
+  return { adapter, source, why: reason(description, choice), precision, operands, precisionReason, kernels };
 }
 
 function usedText(used: UsedAdapter): string {
@@ -140,6 +180,7 @@ function modelText(model: ModelDescription): string {
     ]),
   ];
   const { width, height, frames, fps, steps, guidance, guidanceLow, textTokens } = model.defaults;
+  const without = model.missing.filter((part) => part.startsWith("text_encoder") || part.startsWith("tokenizer"));
   return [
     `Model: ${model.path} (${model.kind})`,
     textTable(parts),
@@ -149,9 +190,37 @@ function modelText(model: ModelDescription): string {
     `  defaults: ${width}x${height}, ${frames} frames at ${fps} fps, ${steps} steps, guidance ${guidance}` +
     `${guidanceLow === undefined ? "" : ` and ${guidanceLow} at low noise`}, ` +
     `${textTokens} text tokens`,
+    without.length === 0
+      ? "  runs: yes"
+      : `  runs: with --text-encoder FILE or --embeddings FILE, because it comes without ${without.join(" and ")}`,
     ...model.images ? [`  pictures: ${imagesText(model.images)}`] : [],
     ...model.distilled ? [`  distilled: ${distilledText(model.distilled)}`] : [],
   ].join("\n");
+}
+
+/** What clips need, as a table and a sentence. */
+function needsText(needs: readonly ClipNeeds[], gpu: Gpu | undefined): string {
+  const gigabytes = (bytes: number | undefined) =>
+    bytes === undefined ? "does not run" : `${(bytes / 1e9).toFixed(1)} GB`;
+  const isTimed = needs.some(({ seconds }) => seconds !== undefined), known = gpu && knownGpu(gpu);
+  const rows = [
+    ["clip", "precision", "GPU memory", "with --weights stream", ...isTimed ? ["takes about"] : []],
+    ...needs.map(({ width, height, frames, precision, memory: { resident, stream }, seconds }) => [
+      `${width}x${height}, ${frames} frames`,
+      precision,
+      gigabytes(resident),
+      gigabytes(stream),
+      ...isTimed ? [seconds === undefined ? "" : formatDuration(seconds)] : [],
+    ]),
+  ];
+  const time = isTimed
+    ? `Times start from an H200's and what is published of both it and ${
+      known!.name
+    }; they may be off by a factor of two.`
+    : "About how long a clip takes is not known of this adapter.";
+  return `  clips need, as counted for this adapter, with full attention and text from a file:\n${
+    textTable(rows)
+  }\n  ${time}`;
 }
 
 function imagesText({ image, lastImage }: ImageNeeds): string {

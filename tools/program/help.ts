@@ -5,7 +5,7 @@ import type { Option } from "./options.ts";
 
 const WIDTH = 100;
 
-/** `tilereel info [MODEL_DIR|CLIP] [options]` */
+/** `tilereel info [MODEL|FILE|CLIP] [options]` */
 export function usage({ name, positional }: Command): string {
   return [name, positional, "[options]"].filter(Boolean).join(" ");
 }
