@@ -51,7 +51,7 @@ Deno.test({
         ["tilereel generate x --gpu d", "dawn"],
         ["tilereel generate --model a", "a file|a folder"],
         ["tilereel generate --tokenizer a", "a folder"],
-        ["tilereel generate -m a", "a folder"],
+        ["tilereel generate -m a", "a file|a folder"],
         ["tilereel generate --tiles a", "a folder|a file"],
         ["tilereel generate --size ''", ""],
         ["tilereel generate ''", ""],

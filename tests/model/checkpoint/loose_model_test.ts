@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { Config } from "../../../model/checkpoint/json.ts";
@@ -200,4 +200,45 @@ Deno.test("HunyuanVideo's files are found by their names' layouts", () =>
       TilereelError,
       "its tokenizer and tokenizer_2 are missing",
     );
+  }));
+
+Deno.test("what is damaged among loose files is said in one sentence, unless the model does without it", () =>
+  inTempDir(async (dir) => {
+    const model = fixture("tiny_wan_ti2v_pipeline"), at = (name: string) => join(dir, name);
+    const refused = async (place: string, message: string) => {
+      const error = await openModelFolder(place).then(() => undefined, (error) => error);
+      assert(error instanceof TilereelError && error.message.includes(message), String(error));
+      assert(!/\n|[.?!] /.test(error.message), error.message);
+    };
+    await writeLoose(model, "transformer", at("wan.safetensors"), { ...HEADS, name: originalName });
+    const whole = await Deno.readFile(at("wan.safetensors"));
+    await Deno.writeFile(at("wan.safetensors"), whole.subarray(0, whole.length - 100));
+    for (const place of [dir, at("wan.safetensors")]) await refused(place, "wan.safetensors is truncated: it has");
+    await Deno.writeFile(at("wan.safetensors"), whole);
+    await writeLoose(model, "vae", at("vae.safetensors"), LATENTS);
+    const vae = await Deno.readFile(at("vae.safetensors"));
+    await Deno.writeFile(at("vae.safetensors"), vae.subarray(0, 1000));
+    await refused(dir, "vae.safetensors is truncated: it has");
+    // A header that says it has more tensors than the file, and one that is no header.
+    await Deno.writeFile(at("vae.safetensors"), new Uint8Array([...new Uint8Array(8).fill(255), ...vae.subarray(8)]));
+    await refused(dir, "vae.safetensors");
+    await Deno.writeFile(at("vae.safetensors"), vae);
+    await Deno.writeFile(at("broken.gguf"), new TextEncoder().encode("GGUF and nothing else"));
+    await openModelFolder(dir);
+    // One tensor less.
+    await writeSafetensors(at("wan.safetensors"), {
+      "patch_embedding.weight": { dtype: "F32", shape: [4, 4], data: new Float32Array(16) },
+    });
+    await refused(at("wan.safetensors"), 'is a safetensors file with the tensor "patch_embedding.weight" alone');
+    const others = {
+      "blocks.0.self_attn.q.weight": [4, 4],
+      "time_projection.1.weight": [24, 4],
+      "patch_embedding.weight": [4],
+    };
+    const tensors = Object.entries(others).map(([name, shape]) => {
+      const data = new Float32Array(shape.reduce((a, b) => a * b));
+      return [name, { dtype: "F32", shape, data }] as const;
+    });
+    await writeSafetensors(at("wan.safetensors"), Object.fromEntries(tensors));
+    await refused(at("wan.safetensors"), 'wan.safetensors holds no tensor "');
   }));
