@@ -2,7 +2,8 @@ import { families } from "../../families.ts";
 import type { Family, PartWeights } from "../../family.ts";
 import { fileOf } from "../../files/disk.ts";
 import { memoryFile } from "../../files/memory.ts";
-import { baseName, type ByteSource, type FileStore, type StoredFile } from "../../files/store.ts";
+import { LOOK_AT } from "../recognise.ts";
+import { baseName, type ByteSource, type FileStore, readPart, type StoredFile } from "../../files/store.ts";
 import { Config, isJsonObject, parseJsonObject, readJsonObject } from "../json.ts";
 import { GGUF_TOKENIZER } from "../../tokenizer/gguf_tokenizer.ts";
 import { asPart } from "../open_part.ts";
@@ -40,6 +41,28 @@ export async function findPart(
   place: FileStore | StoredFile,
   stem = "",
   only?: string,
+): Promise<FoundPart | undefined> {
+  const mark = await markOf(place), key = JSON.stringify([place.path, stem, only]), before = FOUND.get(key);
+  if (mark !== undefined && before?.mark === mark) return before.found;
+  const found = await findPartIn(place, stem, only);
+  if (mark !== undefined) FOUND.set(key, { mark, found });
+  return found;
+}
+
+/** What was found. A model is asked for several times in a run, and headers of GGUF files may have ten megabytes. */
+const FOUND = new Map<string, { readonly mark: string; readonly found: FoundPart | undefined }>();
+
+/** The size and the beginning of a file, by which it is known again; undefined for a folder. */
+async function markOf(place: FileStore | StoredFile): Promise<string | undefined> {
+  if (await place.kind() !== "file") return undefined;
+  using source = await fileOf(place).open("a safetensors or GGUF file");
+  return `${source.size} ${(await readPart(source, 0, LOOK_AT)).toBase64()}`;
+}
+
+async function findPartIn(
+  place: FileStore | StoredFile,
+  stem: string,
+  only: string | undefined,
 ): Promise<FoundPart | undefined> {
   using source = await openCheckpoint(place, stem);
   const tokenizer = source.has(SPIECE) ? "spiece" : source.metadata[GGUF_TOKENIZER] !== undefined ? "gguf" : undefined;

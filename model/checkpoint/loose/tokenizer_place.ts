@@ -25,7 +25,7 @@ export async function tokenizerPlace(
     for (const file of folder ? FILES : []) if (await folder!.file(file).kind()) return folder;
   }
   if (encoder?.tokenizer === "spiece") return inside(encoder.place);
-  return encoder?.tokenizer === "gguf" ? inMetadata(encoder.place) : undefined;
+  return encoder?.tokenizer === "gguf" ? inMetadata(encoder) : undefined;
 }
 
 /** The SentencePiece model that a text encoder's file holds. */
@@ -33,11 +33,16 @@ function inside(place: FileStore): FileStore {
   return folderOf(new Map([["spiece.model", () => tensorBytes(fileOf(place))]]), place.path);
 }
 
+/** What was read of files. */
+const READ = new WeakMap<FoundPart, Promise<TokenizerFiles>>();
+
 /** The tokenizer that a GGUF file's metadata describe, which are read once. */
-function inMetadata(place: FileStore): FileStore {
-  let files: Promise<TokenizerFiles> | undefined;
+function inMetadata(encoder: FoundPart): FileStore {
+  const { place } = encoder;
   const open = (part: keyof TokenizerFiles) => async () => {
-    const value = (await (files ??= readGgufTokenizer(fileOf(place))))[part];
+    const files = READ.get(encoder) ?? readGgufTokenizer(fileOf(place));
+    READ.set(encoder, files);
+    const value = (await files)[part];
     return await memoryFile(place.path, new TextEncoder().encode(JSON.stringify(value))).open();
   };
   const names = { "tokenizer.json": open("tokenizer"), "tokenizer_config.json": open("config") };
