@@ -115,7 +115,7 @@ export function heldVectors(plain: boolean, dim4: number, most = MOST_HELD): num
  * @param read WGSL: the vec4 at an index
  * @param held vec4s that each thread holds in registers, so that a row is read once however often it is used
  * @returns WGSL that loads the held vec4s, and WGSL that runs `body` for each of the thread's vec4s, given its name and
- * its position in the row
+ * its position in the row. What is held can be assigned
  */
 export function rowVectors(plain: boolean, held: number, read = (index: string) => `x[${index}]`) {
   const lanes = lanesOf(plain);
@@ -126,7 +126,7 @@ export function rowVectors(plain: boolean, held: number, read = (index: string) 
   return {
     load: unroll(
       held,
-      (n) => `  let i${n} = lane + ${n * lanes}u; let v${n} = ${read(`at + min(i${n}, p.dim4 - 1u)`)};`,
+      (n) => `  let i${n} = lane + ${n * lanes}u; var v${n} = ${read(`at + min(i${n}, p.dim4 - 1u)`)};`,
     ),
     each: held === 0 ? again : once,
   };

@@ -1,6 +1,6 @@
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
-import { ACTIVATE, type Activation, ACTIVATIONS, ERFC } from "../kernels/gemm/epilogue.ts";
+import { activate, type Activation, ACTIVATIONS, erfc } from "../kernels/gemm/epilogue.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
 
@@ -8,7 +8,7 @@ const KERNEL = perElement({
   name: "activation",
   buffers: { x: read("f32"), y: write("f32") },
   params: { kind: "u32" },
-  declarations: ACTIVATE,
+  declarations: activate("f32"),
   body: "  y[i] = activate(x[i], p.kind);",
 });
 
@@ -24,7 +24,7 @@ const SLOPE_KERNEL = perElement({
   buffers: { x: read("f32"), dy: read("f32"), y: write("f32") },
   params: u32s("kind", "has_dy"),
   // Where tanh is clamped, it is 1 except for rounding, which the large factor behind it would amplify.
-  declarations: `${ERFC}
+  declarations: `${erfc("f32")}
 fn gelu_slope(x: f32) -> f32 {
   let tail = 0.5 * erfc(abs(x) * 0.7071067811865476);
   return select(tail, 1.0 - tail, x > 0.0) + 0.3989422804014327 * x * exp(-0.5 * x * x);

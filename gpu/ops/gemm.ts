@@ -155,7 +155,8 @@ export function recordGemm(
   const { m, n: columns, k } = problem, none = gpu.placeholder, forms = formsOf(gpu, variant);
   const params = {
     ...{ m, columns, k4: k / 4, activation: ACTIVATIONS[activation] },
-    ...{ has_scale: scale ? 1 : 0, has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, has_gate: gate ? 1 : 0 },
+    ...{ has_scale: scale ? 1 : 0, has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0 },
+    has_gate: !gate ? 0 : gate.tensor.dim(0) === 1 ? 1 : 2,
     rows_per_batch: gate ? m / gate.tensor.dim(0) : 1,
     gate_offset: gate ? gate.index * columns : 0,
     gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
@@ -165,7 +166,7 @@ export function recordGemm(
     for (const { first, w: part } of partsOf(gpu, w, problem)) {
       const n = problem.transposed ? columns : part.shape[0]!;
       const into = y instanceof PackedOperand ? y.form.panel : y.format === bf16 ? "bf16" : undefined;
-      const { kernel, workgroups } = gemmLaunch(gpu, { ...problem, n }, variant, into);
+      const { kernel, workgroups } = gemmLaunch(gpu, { ...problem, n }, variant, { into, activation });
       gpu.run(kernel, {
         buffers: {
           ...{ x: input.tensor, ...xScale, w: readableOperand(gpu, part, forms.w).tensor },

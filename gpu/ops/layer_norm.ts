@@ -62,11 +62,21 @@ ${
           )
         }`
         : `  var most = vec4u();
-${vectors.each((v, i) => `most = max(most, magnitudes(turned(${normalised(v, i)})));`)}
+${
+          vectors.each((v, i) =>
+            held
+              ? `${v} = turned(${normalised(v, i)}); most = max(most, magnitudes(${v}));`
+              : `most = max(most, magnitudes(turned(${normalised(v, i)})));`
+          )
+        }
   let top = row_top(most, lane);
   if (row >= p.rows) { return; }
 ${STORE_SCALE}
-${vectors.each((v, i) => `y[${wordOfRow(i, panel)}] = four_i8(turned(${normalised(v, i)}) * inverse);`)}`
+${
+          vectors.each((v, i) =>
+            `y[${wordOfRow(i, panel)}] = four_i8(${held ? v : `turned(${normalised(v, i)})`} * inverse);`
+          )
+        }`
     }`,
   });
 });

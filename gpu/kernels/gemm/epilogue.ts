@@ -12,7 +12,7 @@
 import { read, u32s, write } from "../../kernel.ts";
 import { clampedBuffer } from "../../clamps.ts";
 import { countedHalves } from "../../formats/halves.ts";
-import { indexInPanels, panelName, type PanelShape } from "./pack.ts";
+import { groupInPanels, panelName, type PanelShape, rowInPanels } from "./pack.ts";
 
 /**
  * The activations that a linear layer can end with. The numbers are the values of the kernel's `activation` parameter.
@@ -46,6 +46,7 @@ export const GEMM_PARAMS = {
     "has_scale",
     "has_bias",
     "has_residual",
+    // 1: one vector for all rows; 2: one for each batch item
     "has_gate",
     "rows_per_batch",
     "gate_offset",
@@ -53,42 +54,59 @@ export const GEMM_PARAMS = {
   ),
 } as const;
 
-/** Of a number from 0 on, to seven digits: the approximation by Chebyshev polynomials of Numerical Recipes. */
-export const ERFC = `
-fn erfc(x: f32) -> f32 {
+/** WGSL: erfc of numbers from 0 on, to seven digits: the approximation by Chebyshev polynomials of Numerical Recipes. */
+export const erfc = (type: "f32" | "vec4f") => `
+fn erfc(x: ${type}) -> ${type} {
   let t = 1.0 / (1.0 + 0.5 * x);
   let high = -0.18628806 + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587 + t * (-0.82215223 + t * 0.17087277))));
   return t * exp(-x * x - 1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * high))));
 }`;
 
-/** The function that is applied to a finished sum. tanh's argument is clamped: some drivers return NaN past ±10. */
-export const ACTIVATE = `${ERFC}
-fn gelu(x: f32) -> f32 {
+/**
+ * WGSL of each activation of `x`. GELU by tanh is x times the logistic function, because (1 + tanh(u)) / 2 is that of 2u:
+ * tanh takes more instructions, and some drivers return NaN for it past ±10.
+ */
+const ACTIVATED: Readonly<Record<Activation, string>> = {
+  none: "x",
+  gelu_tanh: "with_logistic(x, 1.5957691216057308 * x * (1.0 + 0.044715 * x * x))",
+  silu: "with_logistic(x, x)",
+  quick_gelu: "with_logistic(x, 1.702 * x)",
+  gelu: "gelu(x)",
+};
+
+/**
+ * WGSL: `activate(x, kind)`, the function that is applied to finished sums, one or four.
+ *
+ * @param only the kind, where it is known: then the kernel has no code for others
+ */
+export function activate(type: "f32" | "vec4f", only?: Activation): string {
+  const others = Object.entries(ACTIVATIONS).map(([kind, number]) =>
+    `  if (kind == ${number}u) { return ${ACTIVATED[kind as Activation]}; }\n`
+  );
+  return `${erfc(type)}
+fn gelu(x: ${type}) -> ${type} {
   let tail = erfc(abs(x) * 0.7071067811865476);
-  return 0.5 * x * select(tail, 2.0 - tail, x > 0.0);
+  return 0.5 * x * select(tail, 2.0 - tail, x > ${type}());
 }
-fn gelu_tanh(x: f32) -> f32 {
-  return 0.5 * x * (1.0 + tanh(clamp(0.7978845608028654 * (x + 0.044715 * x * x * x), -10.0, 10.0)));
-}
-fn silu(x: f32) -> f32 { return x / (1.0 + exp(-x)); }
-fn activate(x: f32, kind: u32) -> f32 {
-  if (kind == ${ACTIVATIONS.gelu_tanh}u) { return gelu_tanh(x); }
-  if (kind == ${ACTIVATIONS.silu}u) { return silu(x); }
-  if (kind == ${ACTIVATIONS.quick_gelu}u) { return x / (1.0 + exp(-1.702 * x)); }
-  if (kind == ${ACTIVATIONS.gelu}u) { return gelu(x); }
-  return x;
+fn with_logistic(x: ${type}, u: ${type}) -> ${type} { return x / (1.0 + exp(-u)); }
+fn activate(x: ${type}, kind: u32) -> ${type} {
+${only ? `  return ${ACTIVATED[only]};` : `${others.join("")}  return x;`}
 }`;
+}
 
 /**
  * WGSL: `store(m, n, sum)` finishes a sum and writes it, if there is such an output. With "vec4f" it takes four sums,
  * from column n on. Where a thread has sums of many rows in the same columns, it calls `columns_at(n)` once, which reads
- * what the columns need, and then `store_in(m, columns, sum)`.
+ * what the columns need, and then `store_in(m, columns, sum)`. That is `put(m, columns, finished(m, columns, sum,
+ * residual_at(m, columns)))`: a thread that calls each for several rows waits for memory once.
+ *
+ * @param activation the activation, where it is known
  */
-export function epilogue(output: "f32" | "vec4f"): string {
-  return `${finishing(output)}
-fn store_in(m: u32, columns: Columns, sum: ${output}) {
-  if (m >= p.m || columns.first >= p.n) { return; }
-  y[m * ${rowOf(output)} + columns.n] = finished(m, columns, sum);
+export function epilogue(output: "f32" | "vec4f", activation?: Activation): string {
+  const wide = output === "vec4f" ? 4 : 1;
+  return `${finishing(output, `n / ${wide}u`, activation)}
+fn put(m: u32, columns: Columns, v: ${output}) {
+  if (m < p.m && columns.first < p.n) { y[m * ${rowOf(output)} + columns.place] = v; }
 }${storeOf(output)}`;
 }
 
@@ -97,15 +115,16 @@ fn store_in(m: u32, columns: Columns, sum: ${output}) {
  * a multiple of 8; where w is bound in parts, each part starts with a panel. Rows past the last are not written: they
  * affect no row that counts.
  */
-function panelEpilogue(panel: PanelShape): string {
-  const wide = 8 * panel.depth;
-  return `${finishing("vec4f")}${countedHalves("inputs of matrix products")}
-fn store_in(m: u32, columns: Columns, sum: vec4f) {
+function panelEpilogue(panel: PanelShape, activation: Activation): string {
+  const wide = 8 * panel.depth, groups = "(p.columns / 8u)";
+  const place = `2u * ${groupInPanels(panel, "((p.first + column) / 8u)")} + column / 4u % 2u`;
+  return `${finishing("vec4f", place, activation)}
+${countedHalves("inputs of matrix products")}
+fn put(m: u32, columns: Columns, v: vec4f) {
   if (m >= p.m || columns.first >= (p.n + ${wide - 1}u) / ${wide}u * ${wide}u) { return; }
   var halves = vec2u();
-  if (columns.first < p.n) { halves = four_halves(finished(m, columns, sum)); }
-  let at = p.first + columns.first;
-  y[2u * (${indexInPanels(panel, "m", "(at / 8u)", "(p.columns / 8u)")}) + at / 4u % 2u] = halves;
+  if (columns.first < p.n) { halves = four_halves(v); }
+  y[2u * ${rowInPanels(panel, "m", groups)} + columns.place] = halves;
 }${storeOf("vec4f")}`;
 }
 
@@ -113,21 +132,23 @@ fn store_in(m: u32, columns: Columns, sum: vec4f) {
  * As "vec4f" of {@link epilogue}, but the outputs are written as rows of bf16, which are quantised next: it has the range
  * of f32, so that nothing is clamped and NaN stays, and errs less than 8 bits do.
  */
-function bf16Epilogue(): string {
-  return `${finishing("vec4f")}
+function bf16Epilogue(activation: Activation): string {
+  return `${finishing("vec4f", "n / 4u", activation)}
 fn four_bf16(v: vec4f) -> vec2u {
   let bits = bitcast<vec4u>(v);
   let infinite = vec4u(0x7f800000u);
   let nearest = select(bits + vec4u(0x8000u), bits, (bits & infinite) == infinite);
   return (nearest.xz >> vec2u(16u)) | (nearest.yw & vec2u(0xffff0000u));
 }
-fn store_in(m: u32, columns: Columns, sum: vec4f) {
-  if (m >= p.m || columns.first >= p.n) { return; }
-  y[m * ${rowOf("vec4f")} + columns.n] = four_bf16(finished(m, columns, sum));
+fn put(m: u32, columns: Columns, v: vec4f) {
+  if (m < p.m && columns.first < p.n) { y[m * ${rowOf("vec4f")} + columns.place] = four_bf16(v); }
 }${storeOf("vec4f")}`;
 }
 
 const storeOf = (output: "f32" | "vec4f") => `
+fn store_in(m: u32, columns: Columns, sum: ${output}) {
+  put(m, columns, finished(m, columns, sum, residual_at(m, columns)));
+}
 fn store(m: u32, column: u32, sum: ${output}) { store_in(m, columns_at(column), sum); }`;
 
 /** WGSL: the length of a row of outputs, in elements. */
@@ -136,49 +157,71 @@ const rowOf = (output: "f32" | "vec4f") => output === "vec4f" ? "(p.columns / 4u
 /** How an output is written that only another product reads: in panels of f16, or as rows of bf16. */
 export type HalfOutput = PanelShape | "bf16";
 
-/** What a kernel needs to write its output in f32, or in `into`. */
-export function outputOf(into: HalfOutput | undefined) {
-  if (!into) return { y: "vec4f", epilogue: epilogue("vec4f"), name: "", buffers: {} } as const;
-  return into === "bf16"
-    ? { y: "vec2u", epilogue: bf16Epilogue(), name: "_into_bf16", buffers: {} } as const
-    : { y: "vec2u", epilogue: panelEpilogue(into), name: `_into_${panelName(into)}`, buffers: clampedBuffer } as const;
+/** What a kernel does with its sums, where that is part of its code. */
+export interface Output {
+  /** The form that it is written in. Default: f32 */
+  readonly into?: HalfOutput | undefined;
+  readonly activation: Activation;
+}
+
+/** What a kernel needs to write its output. */
+export function outputOf({ into, activation }: Output) {
+  const name = activation === "none" ? "" : `_${activation}`, y: "vec2u" | "vec4f" = into ? "vec2u" : "vec4f";
+  if (!into) return { y, epilogue: epilogue("vec4f", activation), name, buffers: {} };
+  if (into === "bf16") return { y, epilogue: bf16Epilogue(activation), name: `${name}_into_bf16`, buffers: {} };
+  return {
+    y,
+    epilogue: panelEpilogue(into, activation),
+    name: `${name}_into_${panelName(into)}`,
+    buffers: clampedBuffer,
+  };
 }
 
 /**
- * For products of rows in `i8`: the buffer with the scales of x's rows, and `store_sums(m, n, sums)`, which does as
- * `store` of {@link epilogue} for sums in i32.
+ * For products of rows in `i8`: the buffer with the scales of x's rows, and `store_sums(m, columns, sums)`, which does as
+ * `store_in` of {@link epilogue} for sums in i32.
  */
 export const scaledRows = {
   buffers: { x_scale: read("f32") },
   store: (output: "f32" | "vec4f") => `
-fn store_sums(m: u32, column: u32, sums: ${output === "f32" ? "i32" : "vec4i"}) {
-  store(m, column, x_scale[min(m, p.m - 1u)] * ${output}(sums));
+fn store_sums(m: u32, columns: Columns, sums: ${output === "f32" ? "i32" : "vec4i"}) {
+  store_in(m, columns, x_scale[min(m, p.m - 1u)] * ${output}(sums));
 }`,
 };
 
-/** WGSL that finishes sums: `columns_at`, and `finished(m, columns, sum)`. */
-function finishing(output: "f32" | "vec4f"): string {
+/**
+ * WGSL that finishes sums: `columns_at`, `residual_at`, and `finished(m, columns, sum, added)`.
+ *
+ * @param place WGSL: where the columns lie in a row of the output, given the first, `column`, and its place `n` in all
+ * parts of w
+ * @param activation the activation, where it is known
+ */
+function finishing(output: "f32" | "vec4f", place: string, activation?: Activation): string {
   const four = output === "vec4f", wide = four ? 4 : 1;
   const [offset, stride] = ["p.gate_offset", "p.gate_stride"].map((v) => four ? `(${v} / 4u)` : v);
-  const activated = four
-    ? `vec4f(${[..."xyzw"].map((c) => `activate(v.${c}, p.activation)`).join(", ")})`
-    : "activate(v, p.activation)";
-  return `${ACTIVATE}
-/** What the sums of a column, or of four, need: the first, counted in rows of w; the place in a row of y; numbers. */
-struct Columns { first: u32, n: u32, scale: ${output}, bias: ${output} }
+  const activated = activation === "none"
+    ? ""
+    : `  ${activation ? "" : "if (p.activation != 0u) "}{ v = activate(v, p.activation); }`;
+  return `${activate(output, activation)}
+/** What the sums of a column, or of four, need: the first, counted in rows of w; its place; numbers. */
+struct Columns { first: u32, n: u32, place: u32, scale: ${output}, bias: ${output}, gate: ${output} }
 fn columns_at(column: u32) -> Columns {
-  let n = (p.first + min(column, p.n - ${wide}u)) / ${wide}u;
-  var columns = Columns(column, n, ${output}(1.0), ${output}());
-  if (p.has_scale != 0u) { columns.scale = scale[n]; }
-  if (p.has_bias != 0u) { columns.bias = bias[n]; }
+  let n = p.first + min(column, p.n - ${wide}u);
+  var columns = Columns(column, n / ${wide}u, ${place}, ${output}(1.0), ${output}(), ${output}(1.0));
+  if (p.has_scale != 0u) { columns.scale = scale[columns.n]; }
+  if (p.has_bias != 0u) { columns.bias = bias[columns.n]; }
+  if (p.has_gate == 1u) { columns.gate = gate[${offset} + columns.n]; }
   return columns;
 }
-fn finished(m: u32, columns: Columns, sum: ${output}) -> ${output} {
-  let n = columns.n;
+fn residual_at(m: u32, columns: Columns) -> ${output} {
+  if (p.has_residual == 0u) { return ${output}(); }
+  return residual[min(m, p.m - 1u) * ${rowOf(output)} + columns.n];
+}
+fn finished(m: u32, columns: Columns, sum: ${output}, added: ${output}) -> ${output} {
   var v = sum * columns.scale + columns.bias;
-  if (p.activation != 0u) { v = ${activated}; }
-  if (p.has_gate != 0u) { v *= gate[(m / p.rows_per_batch) * ${stride} + ${offset} + n]; }
-  if (p.has_residual != 0u) { v += residual[m * ${rowOf(output)} + n]; }
-  return v;
+${activated}
+  v *= columns.gate;
+  if (p.has_gate == 2u) { v *= gate[(min(m, p.m - 1u) / p.rows_per_batch) * ${stride} + ${offset} + columns.n]; }
+  return v + added;
 }`;
 }

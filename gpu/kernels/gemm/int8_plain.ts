@@ -31,5 +31,10 @@ ${unroll(ROWS * COLS, (i) => `  var c${i} = 0;`)}
 ${rows((i) => `    let x${i} = x[xr${i} + k];`)}
 ${columns((j) => `    { let b = w[wc${j} + k]; ${rows((i) => `c${i * COLS + j} += dot4I8Packed(x${i}, b);`)} }`)}
   }
-${rows((i) => columns((j) => `  store_sums(m0 + ${i}u, n0 + ${j}u, c${i * COLS + j});`))}`,
+${
+    columns((j) =>
+      `  let columns${j} = columns_at(n0 + ${j}u);
+${rows((i) => `  store_sums(m0 + ${i}u, columns${j}, c${i * COLS + j});`)}`
+    )
+  }`,
 };

@@ -10,7 +10,7 @@
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { type OperandLoader, TILE_ORDER } from "../product/product.ts";
-import { GEMM_PARAMS, gemmBuffers, type HalfOutput, outputOf, scaledRows } from "./epilogue.ts";
+import { GEMM_PARAMS, gemmBuffers, type Output, outputOf, scaledRows } from "./epilogue.ts";
 import { gemmLoader } from "./loader.ts";
 import type { PanelShape } from "./pack.ts";
 
@@ -64,15 +64,14 @@ export function int8Panels(tile: Int8Tile): Readonly<Record<"x" | "w", PanelShap
 /** A variant of {@link int8Tiled}. */
 export interface Int8Gemm {
   readonly tile: Int8Tile;
-  /** The form of the output. Default: f32 */
-  readonly into?: HalfOutput | undefined;
+  readonly output: Output;
 }
 
 /** Makes the kernel. k is a multiple of 16, n of 4. */
-export const int8Tiled = memo(({ tile, into }: Int8Gemm): KernelSource => {
+export const int8Tiled = memo(({ tile, output: as }: Int8Gemm): KernelSource => {
   const { threads, outputs, depth, ahead } = tile, [tileM, tileN] = int8TileSize(tile), count = int8TileThreads(tile);
   const loader = loaderOf(tile);
-  const { x, w, read, stage } = staging(tile, loader), output = outputOf(into);
+  const { x, w, read, stage } = staging(tile, loader), output = outputOf(as);
   return {
     name: `gemm_${int8TileName(tile)}${output.name}`,
     buffers: { ...gemmBuffers("vec4u", "vec4u", "vec4f", output.y), ...scaledRows.buffers, ...output.buffers },
@@ -108,12 +107,14 @@ ${ahead ? read : ""}
 ${multiply(tile)}
   }
 ${
-      unroll(outputs[0], (i) =>
-        unroll(outputs[1] / 4, (g) => {
-          const [m, n] = [rowOf(i, threads[0], "thread_m"), rowOf(4 * g, threads[1], "thread_n")];
-          const sums = [0, 1, 2, 3].map((c) => `c${i}_${4 * g + c}`).join(", ");
-          return `  store_sums(m0 + ${m}, n0 + ${n}, vec4i(${sums}));`;
-        }))
+      unroll(outputs[1] / 4, (g) =>
+        `  let columns${g} = columns_at(n0 + ${rowOf(4 * g, threads[1], "thread_n")});
+${
+          unroll(outputs[0], (i) => {
+            const sums = [0, 1, 2, 3].map((c) => `c${i}_${4 * g + c}`).join(", ");
+            return `  store_sums(m0 + ${rowOf(i, threads[0], "thread_m")}, columns${g}, vec4i(${sums}));`;
+          })
+        }`)
     }`,
   };
 });

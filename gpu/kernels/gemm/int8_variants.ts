@@ -15,7 +15,7 @@ import {
   int8TileSize,
   int8TileThreads,
 } from "./int8_tiled.ts";
-import type { HalfOutput } from "./epilogue.ts";
+import type { Output } from "./epilogue.ts";
 import type { OperandForms } from "./operand_form.ts";
 import { panelForms, panelGroups, type PanelVariant, panelVariants, smallPanels } from "./panel_variants.ts";
 
@@ -93,8 +93,8 @@ export function int8Forms(gpu: Gpu, variant: Int8Variant): OperandForms {
 }
 
 /** The kernel for a product by `variant`. */
-export function int8Launch({ m, n }: Int8Problem, variant: DotVariant, into?: HalfOutput): Launch {
-  const { tile } = variant, kernel = tile ? int8Tiled({ tile, into }) : int8Plain;
+export function int8Launch({ m, n }: Int8Problem, variant: DotVariant, output: Output): Launch {
+  const { tile } = variant, kernel = tile ? int8Tiled({ tile, output }) : int8Plain;
   return { kernel, workgroups: dotGroups(variant, m, n) };
 }
 

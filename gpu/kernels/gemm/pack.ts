@@ -41,12 +41,18 @@ export function panelCount({ rows, depth }: PanelShape, height: number, groups: 
 export const panelName = ({ rows, height, depth }: PanelShape) => `${rows}x${8 * depth}by${height}`;
 
 /** WGSL: the index, among all groups in all panels, of a group of a row. A row has `groups` of them. */
-export function indexInPanels({ rows, height, depth }: PanelShape, row: string, group: string, groups: string): string {
-  const panel = `(${row} / ${rows}u * ((${groups} + ${depth - 1}u) / ${depth}u) + ${group} / ${depth}u)`;
-  const first = `${row} % ${height}u * ${rows / height * depth}u`,
-    matrix = `${row} % ${rows}u / ${height}u * ${depth}u`;
-  return `${panel} * ${rows * depth}u + (${first} + ${matrix} + ${group} % ${depth}u)`;
+export const indexInPanels = (shape: PanelShape, row: string, group: string, groups: string): string =>
+  `${rowInPanels(shape, row, groups)} + ${groupInPanels(shape, group)}`;
+
+/** WGSL: the share of the row in {@link indexInPanels}. */
+export function rowInPanels({ rows, height, depth }: PanelShape, row: string, groups: string): string {
+  const band = `${row} / ${rows}u * ((${groups} + ${depth - 1}u) / ${depth}u) * ${rows * depth}u`;
+  return `(${band} + ${row} % ${height}u * ${rows / height * depth}u + ${row} % ${rows}u / ${height}u * ${depth}u)`;
 }
+
+/** WGSL: the share of the group. */
+export const groupInPanels = ({ rows, depth }: PanelShape, group: string): string =>
+  `(${group} / ${depth}u * ${rows * depth}u + ${group} % ${depth}u)`;
 
 /**
  * Packs an operand. A thread converts a group.

@@ -6,13 +6,12 @@
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { TILE_ORDER } from "../product/product.ts";
-import { GEMM_PARAMS, gemmBuffers, type HalfOutput, outputOf, scaledRows } from "./epilogue.ts";
+import { GEMM_PARAMS, gemmBuffers, type Output, outputOf, scaledRows } from "./epilogue.ts";
 import { type PanelBy, type PanelLayout, panelLayout, type PanelTile, panelTileName } from "./panel_tile.ts";
 
 /** A variant of {@link gemmPanels}. */
 export interface PanelGemm extends PanelBy {
-  /** The form of the output. Default: f32 */
-  readonly into?: HalfOutput | undefined;
+  readonly output: Output;
 }
 
 /** The WGSL types of sums. */
@@ -20,9 +19,9 @@ const SUMS = { f16: "f32", i8: "i32" } as const;
 
 /** Makes the kernel. k is a multiple of a group, n of 4. */
 export const gemmPanels = memo((by: PanelGemm): KernelSource => {
-  const { tile, units, numbers, into } = by, layout = panelLayout(by)!, { unit, threads, element } = layout;
+  const { tile, units, numbers } = by, layout = panelLayout(by)!, { unit, threads, element } = layout;
   const sums = SUMS[numbers], [tileM, tileN] = layout.tile, { subgroups } = tile;
-  const output = outputOf(into), { declare, readStep, stage } = staging(layout);
+  const output = outputOf(by.output), { declare, readStep, stage } = staging(layout);
   return {
     name: `gemm_${panelTileName(tile, numbers)}${output.name}`,
     buffers: {
@@ -44,8 +43,6 @@ var<workgroup> staged: array<${element}, ${layout.elements}>;`,
   let x_mine = subgroup_m * ${layout.panelRow}u;
   let w_mine = ${layout.wFirst}u + subgroup_n * ${layout.panelRow}u;
   let steps = (p.k4 * 4u + ${tile.depth * unit.k - 1}u) / ${tile.depth * unit.k}u;
-  let x_first = wid_m * steps * ${tileM * layout.panelRow}u + li;
-  let w_first = wid_n * steps * ${tileN * layout.panelRow}u + li;
 ${each(tile, (i, j) => `  var c${i}_${j}: subgroup_matrix_result<${sums}, ${unit.n}, ${unit.m}>;`)}
 ${declare}
 ${readStep("0u")}
@@ -64,28 +61,32 @@ ${storeSums(by, layout)}`,
 const each = ({ units }: PanelTile, visit: (i: number, j: number) => string) =>
   unroll(units[0], (i) => unroll(units[1], (j) => visit(i, j)));
 
-/** How a step's panels get into workgroup memory. A thread takes the element of its index, and later ones. */
-function staging({ threads, element, panelRow, strides, wFirst, tile: rows }: PanelLayout) {
-  const side = (name: "x" | "w", axis: 0 | 1, first: number) => {
-    const count = rows[axis] * panelRow, line = strides[axis] - 1, share = Math.ceil(count / threads);
+/**
+ * How a step's panels get into workgroup memory. Threads share a line, which is the same row of each matrix. So each
+ * stages to constant distances, which cost no arithmetic.
+ */
+function staging({ threads, unit, element, panelRow, strides, wFirst, tile: rows }: PanelLayout) {
+  const side = (name: "x" | "w", axis: 0 | 1, lines: number, first: number) => {
+    const line = rows[axis] / lines * panelRow, lanes = threads / lines, share = Math.ceil(line / lanes);
     const all = (visit: (i: number) => string) =>
       unroll(
         share,
         (i) =>
-          (i + 1) * threads > count ? `    if (li + ${i * threads}u < ${count}u) { ${visit(i)} }` : `    ${visit(i)}`,
+          (i + 1) * lanes > line
+            ? `    if (${name}_lane + ${i * lanes}u < ${line}u) { ${visit(i)} }`
+            : `    ${visit(i)}`,
       );
-    const to = (i: number) =>
-      threads % line === 0
-        ? `li + li / ${line}u + ${first + i * (threads + threads / line)}u`
-        : `li + (li + ${i * threads}u) / ${line}u + ${first + i * threads}u`;
     return {
-      declare: unroll(share, (i) => `  var ${name}${i}: ${element};`),
+      declare: `  let ${name}_lane = li % ${lanes}u;
+  let ${name}_first = wid_${"mn"[axis]} * steps * ${lines * line}u + li / ${lanes}u * ${line}u + ${name}_lane;
+  let ${name}_staged = ${first}u + li / ${lanes}u * ${strides[axis]}u + ${name}_lane;
+${unroll(share, (i) => `  var ${name}${i}: ${element};`)}`,
       read: (step: string) =>
-        all((i) => `${name}${i} = ${name}[${name}_first + ${step} * ${count}u + ${i * threads}u];`),
-      stage: all((i) => `staged[${to(i)}] = ${name}${i};`),
+        all((i) => `${name}${i} = ${name}[${name}_first + ${step} * ${lines * line}u + ${i * lanes}u];`),
+      stage: all((i) => `staged[${name}_staged + ${i * lanes}u] = ${name}${i};`),
     };
   };
-  const x = side("x", 0, 0), w = side("w", 1, wFirst);
+  const x = side("x", 0, unit.m, 0), w = side("w", 1, unit.n, wFirst);
   return {
     declare: `${x.declare}\n${w.declare}`,
     readStep: (step: string) => `${x.read(step)}\n${w.read(step)}`,
@@ -120,11 +121,13 @@ ${each(tile, (i, j) => `      c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i
 function storeSums({ tile, units, numbers }: PanelBy, layout: PanelLayout): string {
   const { unit, strip, stripStride, perGroup } = layout, wide = strip * unit.n / 4;
   const at = (j: number) => `${perGroup}u * (mine + ${j * unit.n / 4}u)`;
-  const found = `mine + at * ${stripStride}u + lane % ${wide}u`;
-  const four = perGroup === 1 ? `staged[${found}]` : `vec4u(staged[2u * (${found})], staged[2u * (${found}) + 1u])`;
-  const sums = numbers === "f16"
-    ? `bitcast<vec4f>(${four})`
-    : `x_scale[min(row, p.m - 1u)] * vec4f(bitcast<vec4i>(${four}))`;
+  // Rows that the subgroup takes at once, and such steps that are taken together: they wait for memory once.
+  const rows = units.subgroup / wide, together = Math.min(4, unit.m / rows);
+  const found = (t: number) => `mine + (at + ${t * rows}u) * ${stripStride}u + lane % ${wide}u`;
+  const four = (t: number) =>
+    perGroup === 1 ? `staged[${found(t)}]` : `vec4u(staged[2u * (${found(t)})], staged[2u * (${found(t)}) + 1u])`;
+  const sums = (t: number) =>
+    numbers === "f16" ? `bitcast<vec4f>(${four(t)})` : `scale${t} * vec4f(bitcast<vec4i>(${four(t)}))`;
   // A loop, because the epilogue is long: unrolled, it takes compilers ten times as long.
   const storeStrip = (i: number, s: number) =>
     `  workgroupBarrier();
@@ -136,9 +139,16 @@ ${
       )
     }
   workgroupBarrier();
-  for (var at = lane / ${wide}u; at < ${unit.m}u; at += ${units.subgroup / wide}u) {
+  for (var at = lane / ${wide}u; at < ${unit.m}u; at += ${together * rows}u) {
     let row = m0 + (subgroup_m + ${i}u) * ${unit.m}u + at;
-    store_in(row, columns, ${sums});
+${unroll(together, (t) => `    var added${t} = vec4f();`)}
+    if (p.has_residual != 0u) {
+${unroll(together, (t) => `      added${t} = residual_at(row + ${t * rows}u, columns);`)}
+    }
+${numbers === "f16" ? "" : unroll(together, (t) => `    let scale${t} = x_scale[min(row + ${t * rows}u, p.m - 1u)];`)}
+${unroll(together, (t) => `    let sum${t} = ${sums(t)};`)}
+${unroll(together, (t) => `    let v${t} = finished(row + ${t * rows}u, columns, sum${t}, added${t});`)}
+${unroll(together, (t) => `    put(row + ${t * rows}u, columns, v${t});`)}
   }`;
   return `  let lane = li % ${units.subgroup}u;
   let mine = subgroup * ${unit.m * stripStride}u;

@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu.ts";
 import type { Launch } from "../product/variants.ts";
-import type { HalfOutput } from "./epilogue.ts";
+import type { Output } from "./epilogue.ts";
 import type { OperandForms } from "./operand_form.ts";
 import type { PanelNumbers } from "./pack.ts";
 import { gemmPanels } from "./panel_matrix.ts";
@@ -58,20 +58,16 @@ export function panelGroups(gpu: Gpu, variant: PanelVariant, m: number, n: numbe
   return [Math.ceil(n / tileN), Math.ceil(m / tileM), 1];
 }
 
-/**
- * The kernel for a product of m×n outputs.
- *
- * @param into the form that the output is written in. Default: f32
- */
+/** The kernel for a product of m×n outputs. */
 export function panelLaunch(
   gpu: Gpu,
   { m, n }: { readonly m: number; readonly n: number },
   variant: PanelVariant,
-  into?: HalfOutput,
+  output: Output,
 ): Launch {
   const { tile, numbers } = variant;
   return {
-    kernel: gemmPanels({ tile, numbers, units: gpu.matrixUnits!, into }),
+    kernel: gemmPanels({ tile, numbers, units: gpu.matrixUnits!, output }),
     workgroups: panelGroups(gpu, variant, m, n),
   };
 }

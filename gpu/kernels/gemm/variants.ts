@@ -18,7 +18,7 @@ import {
 import { gemmMatrix } from "./matrix.ts";
 import { int8Forms, int8Launch, type Int8Variant, int8VariantFor } from "./int8_variants.ts";
 import type { OperandForms } from "./operand_form.ts";
-import type { HalfOutput } from "./epilogue.ts";
+import type { Output } from "./epilogue.ts";
 import { panelForms, panelGroups, panelLaunch, type PanelVariant, panelVariants } from "./panel_variants.ts";
 import { gemmPlain, PLAIN } from "./plain.ts";
 import { gemmTiled } from "./tiled.ts";
@@ -114,17 +114,17 @@ export const writesHalves = (variant: GemmVariant | undefined) =>
 /**
  * The kernel for a product by `variant`. For matrix units, k must be a multiple of 8, and w must not be transposed.
  *
- * @param into the form that the output is written in, for variants of which {@link writesHalves} is true. Default: f32
+ * @param output its form: f32, or another for variants of which {@link writesHalves} is true
  */
 export function gemmLaunch(
   gpu: Gpu,
   problem: GemmProblem,
   variant: GemmVariant | undefined,
-  into?: HalfOutput,
+  output: Output,
 ): Launch {
   const { m, n, k, weights, transposed, scaled } = problem;
-  if (variant?.by === "panels") return panelLaunch(gpu, problem, variant, into);
-  if (variant?.by === "dot products") return int8Launch(problem, variant, into);
+  if (variant?.by === "panels") return panelLaunch(gpu, problem, variant, output);
+  if (variant?.by === "dot products") return int8Launch(problem, variant, output);
   if (!variant) {
     const { rows, cols, threads } = PLAIN;
     return {
