@@ -12,7 +12,7 @@ import { headerOf, mutateSafetensors, safetensorsBytes } from "../safetensors_by
 import type { FuzzTarget } from "../target.ts";
 
 /** Reads all tensors as a model would. */
-async function readAll(source: TensorSource): Promise<void> {
+export async function readAll(source: TensorSource): Promise<void> {
   using file = source;
   for (const name of file.names()) {
     if (FLOAT_DTYPES.includes(file.info(name).dtype)) await readFloat32(file, name);

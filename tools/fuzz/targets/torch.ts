@@ -1,9 +1,11 @@
 import { memoryFile } from "../../../model/files/memory.ts";
 import { readTorchStateDict } from "../../../model/checkpoint/torch_zip.ts";
 import { isZip, readZipDirectory } from "../../../model/checkpoint/zip_directory.ts";
+import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { fixtureFolder } from "../fixtures.ts";
 import { joined, mutateBytes } from "../mutate_bytes.ts";
+import { readAll } from "./checkpoints.ts";
 import type { FuzzTarget } from "../target.ts";
 import { storedZip } from "../stored_zip.ts";
 
@@ -21,16 +23,24 @@ const program = (...codes: readonly (number | readonly number[])[]) => Uint8Arra
 const repeated = (times: number, ...codes: readonly number[]) =>
   joined(Uint8Array.of(0x80, 2), Uint8Array.from({ length: times * codes.length }, (_, i) => codes[i % codes.length]!));
 
+/** A router, and the same file as weights of a model. */
+async function readBoth(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  const weights = await openCheckpoint(memoryFile("weights.pth", bytes), "").catch((error) => error);
+  if (!(weights instanceof Error)) await readAll(weights);
+  await loadRouter(memoryFile("router.pt", bytes));
+  if (weights instanceof Error) throw weights;
+}
+
 export const torch: FuzzTarget = {
-  reads: "routers by torch.save",
+  reads: "weights and routers by torch.save",
   open: async () => {
     const all = await fixtureFolder("tests/fixtures/router");
     const files = Object.entries(all).filter(([name]) => name.endsWith(".pt")).map(([, bytes]) => bytes);
     const archives = await Promise.all(files.filter((bytes) => isZip(bytes)).map(entriesOf));
     return (dice) => {
-      if (dice.once(4)) return loadRouter(memoryFile("router.pt", mutateBytes(dice.of(files), dice)));
+      if (dice.once(4)) return readBoth(mutateBytes(dice.of(files), dice));
       const entries = dice.of(archives), name = dice.of(Object.keys(entries).filter((_, i) => i === 0 || dice.once(8)));
-      return loadRouter(memoryFile("router.pt", storedZip({ ...entries, [name]: mutateBytes(entries[name]!, dice) })));
+      return readBoth(storedZip({ ...entries, [name]: mutateBytes(entries[name]!, dice) }));
     };
   },
   extremes: {
