@@ -55,6 +55,10 @@ const options = {
     above: 0,
   }),
   resume: flag({ help: "Leave out the prompts that the file of --save has complete." }),
+  full: path({
+    value: "DIR",
+    help: "Folder of full attention's clips, OUT/full of an earlier run of this size: those are not rendered again.",
+  }),
   timing: integer({
     help: "Only time: render the first prompt N times with each setting, after a clip that is not counted.",
     default: "each prompt once, compared with full attention",
@@ -102,7 +106,7 @@ async function bench(values: Values): Promise<void> {
   const { size, frames, steps, seed = 0, out, seconds = Infinity } = values;
   const study = new Study({
     values: { ...size && { size }, ...frames !== undefined && { frames }, ...steps !== undefined && { steps } },
-    ...{ seed, out, seconds, before },
+    ...{ seed, out, full: values.full, seconds, before },
     reference: contenders[0]!.setting,
     keepsReferences: runs.length > 1,
     onPrompt: (run) => saveResult(values, run),

@@ -7,6 +7,7 @@ import { clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts
 import type { ReadyMethods } from "../../tools/program/clip/method_options.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
 import { type ClipFigures, likenessOf, renderMeasured } from "./clip_figures.ts";
+import { framesOfNpy, npyOfFrames } from "./npy.ts";
 import { merged, type QualityRun, type SettingResult } from "./results.ts";
 
 /** A setting that every prompt is rendered with. */
@@ -25,6 +26,8 @@ export interface StudyOptions {
   readonly seed: number;
   /** The folder for clips. */
   readonly out?: string | undefined;
+  /** A folder of the reference's clips that are there already. */
+  readonly full?: string | undefined;
   /** No prompt is started that is likely to end later than after so many seconds. */
   readonly seconds: number;
   /** What is gone on with. */
@@ -62,7 +65,7 @@ export class Study {
     contenders: readonly Contender[],
     prompts: readonly { readonly prompt: string; readonly number: number }[],
   ): Promise<void> {
-    const { seconds, keepsReferences, onPrompt } = this.options,
+    const { seconds, keepsReferences, onPrompt, reference } = this.options,
       elapsed = () => (performance.now() - this.#begun) / 1000;
     let longest = 0;
     for (const { prompt, number } of prompts) {
@@ -71,11 +74,22 @@ export class Study {
         console.error(`no time for prompt ${number} and those after it`);
         break;
       }
-      for (const contender of contenders) await this.#clip(gpu, pipeline, contender, prompt, number);
+      for (const contender of contenders) {
+        const found = contender.setting === reference && await this.#found(number, pipeline.defaults.fps);
+        if (found) this.#references.set(number, found);
+        else await this.#clip(gpu, pipeline, contender, prompt, number);
+      }
       if (!keepsReferences) this.#references.clear();
       longest = Math.max(longest, elapsed() - start);
       onPrompt(this.run);
     }
+  }
+
+  /** The reference's clip that is there already. */
+  async #found(number: number, fps: number): Promise<Video | undefined> {
+    if (this.options.full === undefined) return undefined;
+    const file = await Deno.readFile(clipFile(this.options.full, number)).catch(() => undefined);
+    return file && framesOfNpy(file, fps);
   }
 
   /** Times one prompt with each of some settings: the median of `count` clips after one that is not counted. */
@@ -124,7 +138,7 @@ export class Study {
     if (out !== undefined) {
       const folder = join(out, slug(setting));
       await Deno.mkdir(folder, { recursive: true });
-      const file = join(folder, `${String(number).padStart(3, "0")}.npy`);
+      const file = clipFile(folder, number);
       // A judge that waits for clips sees none that is half written.
       await Deno.writeFile(`${file}.part`, npyOfFrames(video));
       await Deno.rename(`${file}.part`, file);
@@ -144,15 +158,7 @@ export class Study {
   }
 }
 
-/** A clip as NumPy's file format, version 1.0: uint8 [frames, height, width, 3]. */
-function npyOfFrames({ frames, height, width, data }: Video): Uint8Array {
-  const text = `{'descr': '|u1', 'fortran_order': False, 'shape': (${frames}, ${height}, ${width}, 3), }`;
-  // Magic, version and length take ten bytes; the header ends on a multiple of 64 with a line feed.
-  const length = Math.ceil((10 + text.length + 1) / 64) * 64 - 10;
-  const header = new TextEncoder().encode(text.padEnd(length - 1) + "\n");
-  const file = new Uint8Array(10 + length + data.length);
-  file.set([0x93, ...new TextEncoder().encode("NUMPY"), 1, 0, length & 255, length >> 8]);
-  file.set(header, 10);
-  file.set(data, 10 + length);
-  return file;
+/** The file of a prompt's clip. */
+function clipFile(folder: string, number: number): string {
+  return join(folder, `${String(number).padStart(3, "0")}.npy`);
 }

@@ -65,6 +65,16 @@ Deno.test("bench:quality goes on with what it saved, and makes one table of part
       (await Array.fromAsync(Deno.readDir(join(dir, "clips", name)))).map((f) => f.name);
     assertEquals((await files(slug("unguided"))).sort(), ["000.npy", "001.npy"]);
 
+    // Full attention's clips are not rendered again, and likeness is the same to the last digit.
+    const again = join(dir, "again.json");
+    const { err: found } = await run(...options.slice(0, -1), again, "--count", "2", "--full", join(dir, "clips/full"));
+    assert(!found.includes(", full:"), found);
+    const likeness = (results: readonly SettingResult[]) =>
+      results.find(({ setting }) => setting === "unguided")!.clips.map((
+        { psnr, ssim, flicker },
+      ) => [psnr, ssim, flicker]);
+    assertEquals(likeness(JSON.parse(await Deno.readTextFile(again)).results), likeness(results));
+
     const times = join(dir, "times.json");
     await run("--size", "32x32", "--steps", "1", "--setting", setting, "--save", times, "--timing", "2");
     const timed = JSON.parse(await Deno.readTextFile(times)).results as SettingResult[];
