@@ -39,7 +39,7 @@ export const COMMANDS: CommandTable = {
     },
   },
   serve: {
-    summary: "render clips that other programs ask for over HTTP",
+    summary: "a studio in the browser, and an HTTP API for other programs",
     load: () => import("./commands/serve.ts"),
   },
   download: {

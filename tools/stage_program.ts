@@ -68,9 +68,19 @@ export async function stageDemoModel(folder: string): Promise<void> {
   await cp(join(ROOT, "model", "demo"), join(folder, "demo"), { recursive: true });
 }
 
+/** Puts the page of `tilereel serve` into a folder: cli/serve/studio.ts serves it. */
+async function stageStudio(folder: string): Promise<void> {
+  await Deno.mkdir(folder, { recursive: true });
+  const sources = join(ROOT, "tools", "studio");
+  await bundle("browser", "--minify", "--output", join(folder, "studio.js"), "tools/studio/studio.ts");
+  for (const name of ["index.html", "style.css"]) await Deno.copyFile(join(sources, name), join(folder, name));
+  await Deno.copyFile(join(ROOT, "tools", "web", "style.css"), join(folder, "page.css"));
+}
+
 /** Puts into `folder` what a bundle in it reads as files: the demo model, and WebAssembly. */
 async function stageFiles(folder: string): Promise<void> {
   await stageDemoModel(folder);
+  await stageStudio(join(folder, "studio"));
   const runtime = new URL(".", import.meta.resolve("onnxruntime-web"));
   for (const name of ONNX_RUNTIME_FILES) await Deno.copyFile(fileURLToPath(new URL(name, runtime)), join(folder, name));
 }

@@ -40,12 +40,12 @@ const options = {
 
 type ServeValues = OptionValues<typeof options>;
 
-/** `tilereel serve`: renders clips for programs and pages on this machine. */
+/** `tilereel serve`: the studio, and an API for other programs. */
 export const command = defineCommand({
   name: "tilereel serve",
   description:
-    "Renders clips that other programs ask for over HTTP, as OpenAI's Videos API does: POST /v1/videos, and so on. " +
-    "/openapi.json describes all of it.",
+    "Renders clips that a page in the browser (the studio) or other programs ask for. Programs use OpenAI's Videos API: " +
+    "POST /v1/videos, and so on. /openapi.json describes all of it.",
   options,
   notes: "Jobs and clips are kept in one folder. If the server ends, it goes on with them when it is started again. " +
     "--size and --frames are the largest clip that may be asked for; by default it is the model's own. Attention and " +
@@ -91,9 +91,9 @@ async function run(values: ServeValues): Promise<number> {
   const app = serveApp({ hosts: [host, ...LOOPBACK], token }, { store, queue, planning, served, checkSize }, onBug);
   const server = listen({ hostname: host, port }, app.fetch);
   const waiting = store.all.filter(({ status }) => status === "queued" || status === "in_progress").length;
-  console.log(
-    `Serving ${served.model} at http://${host.includes(":") ? `[${host}]` : host}:${server.addr.port}/v1/videos`,
-  );
+  const address = `http://${host.includes(":") ? `[${host}]` : host}:${server.addr.port}`;
+  console.log(`Serving ${served.model}. The studio: ${address}/${token === undefined ? "" : "?token=SECRET"}`);
+  console.log(`For programs: ${address}/v1/videos`);
   console.log(`Jobs and clips are in ${out}${waiting > 0 ? `; ${waiting} go on` : ""}. Ctrl-C ends the server.`);
   using _ = new Farewell(() => {
     queue[Symbol.dispose]();

@@ -3,13 +3,19 @@ import config from "../../deno.json" with { type: "json" };
 import { type Door, guard } from "./guard.ts";
 import { openApi } from "./openapi.ts";
 import { errorAnswer, RequestError } from "./request_error.ts";
-import { type VideoRoutes, videoRoutes } from "./videos.ts";
+import { PAGE_HEADERS, studioFiles } from "./studio.ts";
+import { estimateRoute, type VideoRoutes, videoRoutes } from "./videos.ts";
 
 /** All routes of the server. */
 export function serveApp(door: Door, routes: VideoRoutes, onBug: (error: unknown) => void): Hono {
   const app = new Hono(), { served } = routes, created = Math.floor(Date.now() / 1000);
   app.use(guard(door));
+  for (const [path, { type, read }] of studioFiles()) {
+    app.get(path, async (context) => context.body(await read(), 200, { "content-type": type, ...PAGE_HEADERS }));
+  }
   app.route("/v1/videos", videoRoutes(routes));
+  const estimate = estimateRoute(routes);
+  app.post("/v1/estimates", (context) => estimate(context.req.raw));
   const model = { id: served.model, object: "model", created, owned_by: "tilereel", defaults: served.defaults };
   app.get("/v1/models", (context) => context.json({ object: "list", data: [model] }));
   app.get("/health", (context) => context.json({ status: "ok", version: config.version }));

@@ -6,6 +6,9 @@ import { RequestError } from "./request_error.ts";
 /** Names of this machine that only programs on it can reach. */
 export const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
 
+/** The page's own files, which hold no secret: a browser asks for them without the token. */
+const PUBLIC = ["/", "/page.css", "/style.css", "/studio.js"];
+
 /** What a server lets in. */
 export interface Door {
   /** The names that requests may call the server by. A page of another site that resolves to this machine has another. */
@@ -28,7 +31,7 @@ export function guard({ hosts, token }: Door): MiddlewareHandler {
     if (origin !== undefined && origin !== `${url.protocol}//${host}`) {
       throw new RequestError(403, `this server does not answer pages of ${quoted(origin)}: use its own page`);
     }
-    if (token !== undefined) {
+    if (token !== undefined && !PUBLIC.includes(url.pathname)) {
       const given = authorization?.replace(/^Bearer /i, "") ?? url.searchParams.get("token") ?? "";
       if (!equal(given, token)) {
         throw new RequestError(

@@ -23,6 +23,8 @@ export interface Job {
   /** The time that the clip took, without loading the model. */
   readonly seconds?: number;
   readonly notes?: readonly string[];
+  /** Of routed attention: the branch of each head as a digit, [steps][layers]. */
+  readonly routes?: readonly (readonly string[])[];
 }
 
 /** Whether nothing more will happen to it. */

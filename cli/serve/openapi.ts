@@ -103,6 +103,22 @@ export function openApi({ model, defaults }: Served): Schema {
           responses: answers("Events.", { "text/event-stream": {} }),
         },
       },
+      "/v1/videos/{id}/routes": {
+        parameters: [id],
+        get: {
+          operationId: "routesOfVideo",
+          summary: "The branch of every head, for a clip with VORTA: a digit a head, [steps][layers].",
+          responses: answers("0 is full attention, 1 core-set, 2 sliding tile.", json(ref("Routes"))),
+        },
+      },
+      "/v1/estimates": {
+        post: {
+          operationId: "estimateVideo",
+          summary: "What a clip would cost, and whether its settings can be used, without making it.",
+          requestBody: { required: true, content: json(ref("CreateVideo")) },
+          responses: answers("The tokens of a pass, and the time of the last such clip.", json(ref("Estimate"))),
+        },
+      },
       "/v1/models": {
         get: {
           operationId: "listModels",
@@ -137,7 +153,13 @@ export function openApi({ model, defaults }: Served): Schema {
           remixed_from_video_id: NOTHING,
           tilereel: object({ frames: COUNT, fps: NUMBER, seed: COUNT, values: { type: "object" } }, {
             ...{ stage: TEXT, done: NUMBER, total: NUMBER, preview: TEXT },
-            ...{ record: { type: "object" }, bytes: COUNT, took: NUMBER, notes: { type: "array", items: TEXT } },
+            ...{
+              record: { type: "object" },
+              bytes: COUNT,
+              took: NUMBER,
+              notes: { type: "array", items: TEXT },
+              routed: { type: "boolean" },
+            },
           }),
         }),
         VideoList: object({
@@ -153,6 +175,10 @@ export function openApi({ model, defaults }: Served): Schema {
           ...{ id: { const: model }, object: { const: "model" }, created: COUNT, owned_by: { const: "tilereel" } },
           defaults: { type: "object", default: defaults },
         }),
+        Routes: object({
+          routes: { type: "array", items: { type: "array", items: { type: "string", pattern: "^[012]+$" } } },
+        }),
+        Estimate: object({ tokens: COUNT, grid: { type: "array", items: COUNT }, took: either(NUMBER, NOTHING) }),
         Health: object({ status: { const: "ok" }, version: TEXT }),
         Error: object({
           error: object({ message: TEXT, type: TEXT, code: either(TEXT, NOTHING), param: either(TEXT, NOTHING) }),

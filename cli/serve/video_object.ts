@@ -23,6 +23,7 @@ export function videoObject(job: Job, model: string, running?: Running) {
       ...progress && { stage: progress.stage, done: progress.done, total: progress.total },
       ...running?.preview && { preview: `/v1/videos/${id}/preview` },
       ...job.record && { record: job.record, bytes: job.bytes, took: job.seconds },
+      ...job.routes && { routed: true },
       ...job.notes && { notes: job.notes },
     },
   };

@@ -1,5 +1,7 @@
 import { type Context, Hono } from "hono";
 import { quoted } from "../../gpu/common/errors.ts";
+import type { ClipSize } from "../../model/video_size.ts";
+import type { BatchValues } from "../../tools/program/clip/batch_options.ts";
 import type { PlanningModel } from "../generate/plan.ts";
 import { eventStream } from "./event_stream.ts";
 import { hasEnded, ID, type Job, newId } from "./job.ts";
@@ -25,6 +27,28 @@ export interface VideoRoutes {
   readonly served: Served;
   /** Refuses a clip that is too large for the server. */
   readonly checkSize: (clip: { readonly width: number; readonly height: number; readonly frames: number }) => void;
+}
+
+/** What a clip costs: POST a request as for a video. */
+export function estimateRoute(
+  { store, planning, served, checkSize }: VideoRoutes,
+): (request: Request) => Promise<Response> {
+  return async (request) => {
+    const clip = readClip(await readBody(request), served, store.clipPath(newId())),
+      { settings } = await planning.ready(clip);
+    checkSize(settings);
+    const { grid } = planning.model.layout(settings), key = settingsKey(settings, clip.values);
+    const same = store.all.findLast(({ seconds, clip, width, height, frames }) =>
+      seconds !== undefined && settingsKey({ width, height, frames }, clip.values) === key
+    );
+    return Response.json({ tokens: grid.reduce((all, side) => all * side), grid, took: same?.seconds ?? null });
+  };
+}
+
+/** Equal for clips that take the same time. */
+function settingsKey(size: ClipSize, { seed: _, ...values }: BatchValues): string {
+  const { width, height, frames } = size;
+  return JSON.stringify([width, height, frames, Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1))]);
 }
 
 /** OpenAI's Videos API, and beside it progress as server-sent events, previews, and cancelling without deleting. */
@@ -97,6 +121,12 @@ export function videoRoutes({ store, queue, planning, served, checkSize }: Video
     const { preview } = queue.running(jobOf(context).id) ?? {};
     if (!preview) throw new RequestError(404, "there is no preview of this video now", "no_preview");
     return context.body(preview, 200, { "content-type": "image/png", "cache-control": "no-store" });
+  });
+
+  app.get("/:id/routes", (context) => {
+    const { routes } = jobOf(context);
+    if (!routes) throw new RequestError(404, "the heads of this video were not routed", "no_routes");
+    return context.json({ routes });
   });
 
   app.get("/:id/events", (context) => {

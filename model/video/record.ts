@@ -10,20 +10,14 @@
  */
 import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { isJsonObject } from "../checkpoint/json.ts";
-import { parseJson } from "../checkpoint/parse_json.ts";
 import { fileAt, folderAt } from "../files/disk.ts";
 import { readPart } from "../files/store.ts";
-import { gifComments } from "./comment/gif.ts";
-import { mp4Comments } from "./comment/mp4.ts";
-import { pngComments } from "./comment/png.ts";
 import { frameNames } from "./read/frame_folder.ts";
-import { checkRecordSize, type ClipRecord, NAME } from "./record_text.ts";
+import { firstRecord, readFileRecord } from "./file_record.ts";
+import { checkRecordSize, type ClipRecord } from "./record_text.ts";
 
 /** The record's file in a folder of frames. */
 export const RECORD_FILE = "clip.json";
-/** The files that {@link readRecord} expects at a path. */
-const WANTED = "a clip that tilereel wrote";
 
 /**
  * The record of a clip that was written as MP4, GIF, PNG (a contact sheet) or a folder of frames.
@@ -34,21 +28,10 @@ const WANTED = "a clip that tilereel wrote";
  */
 export async function readRecord(path: string): Promise<ClipRecord | undefined> {
   checkPath("readRecord: path", path);
-  for (const text of await comments(path)) {
-    const record = parseRecord(text, path);
-    if (record) return record;
-  }
-}
-
-async function comments(path: string): Promise<string[]> {
   const stored = fileAt(path);
-  if (await stored.kind() === "folder") return await folderComments(path);
-  using file = await stored.open(WANTED);
-  const magic = String.fromCharCode(...await readPart(file, 0, 12));
-  if (magic.startsWith("GIF8")) return await gifComments(file);
-  if (magic.startsWith("\x89PNG")) return await pngComments(file);
-  if (magic.slice(4, 8) === "ftyp") return await mp4Comments(file);
-  throw new TilereelError(`${path} is not an MP4, a GIF, a PNG or a folder of frames: name a clip that tilereel wrote`);
+  return await stored.kind() === "folder"
+    ? firstRecord(await folderComments(path), path)
+    : await readFileRecord(stored);
 }
 
 async function folderComments(folder: string): Promise<string[]> {
@@ -60,17 +43,4 @@ async function folderComments(folder: string): Promise<string[]> {
   }
   if ((await frameNames(folder)).length > 0) return [];
   throw new TilereelError(`${folder} holds neither frames nor ${RECORD_FILE}: name a clip that tilereel wrote`);
-}
-
-/** The record in a comment, or undefined if the comment is another program's. */
-function parseRecord(text: string, path: string): ClipRecord | undefined {
-  if (!new RegExp(`^\\s*\\{\\s*"${NAME}"\\s*:`).test(text)) return undefined;
-  let record: unknown;
-  try {
-    record = (parseJson(text) as Record<string, unknown>)[NAME];
-  } catch (error) {
-    throw new TilereelError(`${path}: the record of how it was made is damaged: it is not JSON`, { cause: error });
-  }
-  if (isJsonObject(record)) return record;
-  throw new TilereelError(`${path}: the record of how it was made is damaged: it is not a JSON object`);
 }

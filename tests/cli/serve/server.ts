@@ -26,7 +26,7 @@ export async function startServer(dir: string, args: readonly string[] = []): Pr
     new WritableStream({
       write(text) {
         out += text;
-        const [, url] = /at (http:\/\/\S+?)\/v1\/videos\n/.exec(out) ?? [];
+        const [, url] = /For programs: (http:\/\/\S+?)\/v1\/videos\n/.exec(out) ?? [];
         if (url) address.resolve(url);
       },
     }),

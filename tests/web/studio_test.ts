@@ -1,0 +1,134 @@
+/// <reference lib="dom" />
+import { assert, assertEquals } from "@std/assert";
+import { join } from "node:path";
+import type { Browser, Page } from "playwright-core";
+import { readRecord } from "../../model/video/record.ts";
+import { type Server, startServer } from "../cli/serve/server.ts";
+import { inTempDir } from "../process.ts";
+import { CHROMIUM, openBrowser } from "./chromium.ts";
+
+const PATIENCE = { timeout: 120_000 };
+
+/** What a clip of a second or two is made with. */
+const QUICK = { size: "32x32", frames: "5", steps: "2", seed: "7" };
+
+/** Runs a test with a server and a browser. */
+function studioTest(name: string, test: (page: Page, server: Server, dir: string) => Promise<void>) {
+  Deno.test({
+    name,
+    ignore: CHROMIUM === undefined,
+    // The browser's process and its pipes end after the test.
+    sanitizeOps: false,
+    sanitizeResources: false,
+    fn: () =>
+      inTempDir(async (dir) => {
+        await using server = await startServer(dir);
+        let browser: Browser | undefined;
+        try {
+          browser = await openBrowser({ webgpu: false });
+          const page = await (await browser.newContext()).newPage(), wrong = watchPage(page, server.url);
+          await page.goto(`${server.url}/`);
+          await page.locator("[name=attention]").waitFor(PATIENCE);
+          await test(page, server, dir);
+          assertEquals(wrong, []);
+          assertEquals(server.errors(), "");
+        } finally {
+          await browser?.close();
+        }
+      }),
+  });
+}
+
+/** Errors of a page, and requests that leave the machine. */
+function watchPage(page: Page, url: string): string[] {
+  const wrong: string[] = [];
+  page.on("pageerror", (error) => wrong.push(error.message));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(url) && !/^(data|blob):/.test(request.url())) wrong.push(request.url());
+  });
+  return wrong;
+}
+
+async function fill(page: Page, values: Readonly<Record<string, string>>): Promise<void> {
+  for (const [name, value] of Object.entries(values)) {
+    const field = page.locator(`[name=${name}]`);
+    if (await field.evaluate(({ tagName }) => tagName) === "SELECT") await field.selectOption(value);
+    else await field.fill(value);
+  }
+}
+
+/** Asks for a clip, and waits for its card. */
+async function render(page: Page, values: Readonly<Record<string, string>>): Promise<void> {
+  const before = await page.locator("#clips > li").count();
+  await fill(page, values);
+  await page.click("#render");
+  await page.locator(`#clips > li:nth-child(${before + 1})`).waitFor(PATIENCE);
+}
+
+studioTest("the studio renders clips, compares them, and takes settings from a file", async (page, server, dir) => {
+  await fill(page, { prompt: "a red circle" });
+  await render(page, { ...QUICK, attention: "vorta" });
+  await render(page, { ...QUICK, attention: "full" });
+  assertEquals(await page.textContent("#error"), "");
+  assert((await page.textContent("#cost"))?.startsWith("8 tokens (2×2×2). The last clip with these settings took "));
+  const cards = page.locator("#clips > li");
+  for (const card of await cards.all()) await card.getByRole("checkbox").check();
+  await page.locator("#compare video").first().waitFor();
+  assert((await page.textContent("#compare"))?.startsWith("Left: full, seed 7. Right: vorta, seed 7."));
+  await cards.nth(1).getByText("Routes of all heads").click();
+  await cards.nth(1).getByText("layer 7").waitFor();
+  const [{ id }] = (await (await fetch(`${server.url}/v1/videos?order=asc`)).json()).data, file = join(dir, "a.mp4");
+  await Deno.writeFile(file, (await fetch(`${server.url}/v1/videos/${id}/content`)).body!);
+  assertEquals((await readRecord(file))?.attention, "vorta");
+  const dropped = [...await Deno.readFile(file)];
+  await page.evaluate((bytes) => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([new Uint8Array(bytes)], "a.mp4"));
+    document.dispatchEvent(new DragEvent("drop", { dataTransfer }));
+  }, dropped);
+  await page.waitForFunction(() => document.querySelector<HTMLSelectElement>("[name=attention]")!.value === "vorta");
+  await cards.first().getByRole("button", { name: "Delete" }).click();
+  await page.waitForFunction(() => document.querySelectorAll("#clips > li").length === 1);
+});
+
+studioTest(
+  "the studio survives a reload, shows a second page the same, cancels, and says what is wrong",
+  async (page) => {
+    await fill(page, { prompt: "a red circle", ...QUICK, steps: "1000" });
+    await page.click("#render");
+    await page.getByText(/denoise \d+ of 1000/).waitFor(PATIENCE);
+    await page.reload();
+    await page.getByText(/denoise \d+ of 1000/).waitFor(PATIENCE);
+    const second = await page.context().newPage();
+    await second.goto(page.url());
+    await second.getByText(/denoise \d+ of 1000/).waitFor(PATIENCE);
+    await second.getByRole("button", { name: "Cancel" }).click();
+    for (const each of [page, second]) await each.getByText("the job was cancelled").waitFor(PATIENCE);
+    await fill(page, { prompt: "a red circle", size: "1000x1000" });
+    await page.click("#render");
+    await page.locator("#error:not(:empty)").waitFor(PATIENCE);
+    assert((await page.textContent("#error"))?.includes("1000x1000"));
+  },
+);
+
+studioTest("the studio can be used with the keyboard alone", async (page) => {
+  await page.locator("#prompt").focus();
+  await page.keyboard.press("Control+A");
+  await page.keyboard.type("a blue ring");
+  const reach = async (id: string) => {
+    for (let i = 0; i < 40; i++) {
+      await page.keyboard.press("Tab");
+      if (
+        await page.evaluate(() => document.activeElement?.getAttribute("name")) === id
+      ) return;
+    }
+    throw new Error(`${id} was not reached`);
+  };
+  for (const name of ["size", "frames", "steps"] as const) {
+    await reach(name);
+    await page.keyboard.type(QUICK[name]);
+  }
+  await page.keyboard.press("Enter");
+  await page.locator("#clips > li").waitFor(PATIENCE);
+  assertEquals(await page.locator("#clips strong").textContent(), "a blue ring");
+});
