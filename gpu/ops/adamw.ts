@@ -8,9 +8,11 @@ const EPSILON = 1e-8;
 
 const ADAMW = perElement({
   name: "adamw",
-  buffers: { gradient: read("f32"), y: write("f32"), mean: write("f32"), square: write("f32") },
-  params: { decay: "f32", rate: "f32", correction: "f32", beta2: "f32", rest: "f32" },
-  body: `  let g = gradient[i];
+  buffers: { gradient: read("f32"), y: write("f32"), mean: write("f32"), square: write("f32"), squares: read("f32") },
+  params: { decay: "f32", rate: "f32", correction: "f32", beta2: "f32", rest: "f32", clip: "f32" },
+  // The small constant is PyTorch's.
+  body: `  var g = gradient[i];
+  if (p.clip > 0.0) { g *= min(1.0, p.clip / (sqrt(squares[0]) + 1e-6)); }
   let m = ${BETA1} * mean[i] + ${1 - BETA1} * g;
   let s = p.beta2 * square[i] + p.rest * g * g;
   mean[i] = m;
@@ -25,23 +27,30 @@ const ADAMW = perElement({
  * before the first step: f32 tensors of one size
  * @param step counts from 1
  * @param options the learning rate; the weight decay: the part of each parameter, times the learning rate, that a step
- * subtracts; and β₂
+ * subtracts; β₂; and `clip`: the largest norm of the gradient that it may be a part of, and the sum of the squares of that, [1], f32
  */
 export function adamwInPlace(
   gpu: Gpu,
   { x, gradient, mean, square }: Readonly<Record<"x" | "gradient" | "mean" | "square", Tensor>>,
   step: number,
-  { lr, weightDecay, beta2 = 0.999 }: { readonly lr: number; readonly weightDecay: number; readonly beta2?: number },
+  { lr, weightDecay, beta2 = 0.999, clip }: {
+    readonly lr: number;
+    readonly weightDecay: number;
+    readonly beta2?: number;
+    readonly clip?: { readonly most: number; readonly squares: Tensor } | undefined;
+  },
 ): void {
   if ([gradient, mean, square].some(({ size }) => size !== x.size)) {
     throw new Error(`adamw: a gradient of [${x.shape}]`);
   }
-  runPerElement(gpu, ADAMW, { gradient, y: x, mean, square }, {
+  const buffers = { gradient, y: x, mean, square, squares: clip?.squares ?? gpu.placeholder };
+  runPerElement(gpu, ADAMW, buffers, {
     decay: 1 - lr * weightDecay,
     rate: lr / (1 - BETA1 ** step),
     correction: Math.sqrt(1 - beta2 ** step),
     beta2,
     rest: 1 - beta2,
+    clip: clip?.most ?? 0,
   });
 }
 

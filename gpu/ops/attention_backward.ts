@@ -18,8 +18,10 @@ import { runPerElement } from "../kernels/per_element.ts";
 import type { Tensor } from "../tensor.ts";
 import { type AttentionPattern, launchAttention, orderStride } from "./attention_launch.ts";
 
-/** The tiles for the gradients of queries, and of keys and values, best first. */
-const TILES: readonly Omit<BackwardTile, "units">[] = [
+/** The tiles for the gradients of queries, and of keys and values, best first. `most` is the largest head dimension. */
+const TILES: readonly (Omit<BackwardTile, "units"> & { readonly most?: number })[] = [
+  // With larger heads, only one such workgroup fits a multiprocessor.
+  { subgroups: [4, 2], rows: 32, step: 16, most: 32 },
   { subgroups: [2, 2], rows: 32, step: 16 },
   { subgroups: [4, 1], rows: 16, step: 16 },
 ];
@@ -34,7 +36,7 @@ export type BackwardTiles = Readonly<Record<"q" | "kv", BackwardTile>>;
 export function backwardTiles(gpu: Gpu, headDim: number): BackwardTiles | undefined {
   const { matrixUnits: units, device: { limits: { maxComputeWorkgroupStorageSize: room } } } = gpu;
   if (!units || !gpu.f16 || headDim % 8 !== 0) return undefined;
-  const tile = TILES.map((tile) => ({ ...tile, units })).find((tile) =>
+  const tile = TILES.filter(({ most = headDim }) => headDim <= most).map((tile) => ({ ...tile, units })).find((tile) =>
     tile.subgroups[0] * tile.subgroups[1] * units.subgroup <= gpu.maxThreads && backwardFits(tile, headDim) &&
     backwardTileBytes(tile, headDim) <= room
   );

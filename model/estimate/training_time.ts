@@ -38,7 +38,7 @@ export function blockWork({ weights, shape }: Pick<FamilyModel, "weights" | "sha
 /** The products of attention's backward pass for each two of the forward pass: dq has three, dk and dv have four. */
 const BACKWARD = 3.5;
 /** The rate of attention's backward pass, and of the heat of tiles, as shares of the forward pass's, measured on an H200. */
-const SHARES = { matrix: { backward: 1, heat: 0.1 }, threads: { backward: 0.5, heat: 0.5 } } as const;
+const SHARES = { matrix: { backward: 1, heat: 0.59 }, threads: { backward: 0.5, heat: 0.5 } } as const;
 
 function ratesOf(gpu: GpuModel, dim: number) {
   const way = gpu.matrix ? "matrix" : "threads", rates = RATES[way].f16[dim > 2048 ? "wide" : "narrow"];

@@ -1,6 +1,9 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { adamwInPlace, moveAverage } from "../../gpu/ops/adamw.ts";
+import { combine } from "../../gpu/ops/combine.ts";
+import { headDots } from "../../gpu/ops/head_dots.ts";
+import { sumRows } from "../../gpu/ops/sum_rows.ts";
 import { zeros } from "../../gpu/ops/elementwise.ts";
 import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
@@ -30,6 +33,8 @@ const SIDES = ["q", "k"] as const;
 export interface UpdateOptions extends AdamWOptions {
   /** The factor by which a step keeps the moving averages. */
   readonly average: number;
+  /** The largest norm of a layer's gradient. Default: no limit */
+  readonly clip?: number;
 }
 
 /**
@@ -103,14 +108,17 @@ export class TileParameters implements Disposable {
    * @param step counts from 1
    */
   update(layer: number, gradients: Projections<Tensor>, step: number, options: UpdateOptions): void {
-    for (const side of SIDES) {
-      const parameter = this.layers[layer]![side];
-      adamwInPlace(this.owner.gpu, { ...parameter, gradient: gradients[side] }, step, {
-        ...options,
-        lr: learningRate(step, options),
-      });
-      moveAverage(this.owner.gpu, parameter.average, parameter.x, options.average);
-    }
+    const { owner: { gpu } } = this, lr = learningRate(step, options);
+    gpu.scope(() => {
+      const clip = options.clip === undefined
+        ? undefined
+        : { most: options.clip, squares: sumOfSquares(gpu, SIDES.map((side) => gradients[side])) };
+      for (const side of SIDES) {
+        const parameter = this.layers[layer]![side];
+        adamwInPlace(gpu, { ...parameter, gradient: gradients[side] }, step, { ...options, lr, clip });
+        moveAverage(gpu, parameter.average, parameter.x, options.average);
+      }
+    });
   }
 
   /**
@@ -161,6 +169,15 @@ export class TileParameters implements Disposable {
     if (!numbers.every(Number.isFinite)) throw new NonFiniteError(layer);
     return numbers;
   }
+}
+
+/** Of all numbers of some tensors, whose last axis is a multiple of 4: [1], f32. */
+function sumOfSquares(gpu: Gpu, tensors: readonly Tensor[]): Tensor {
+  const sums = tensors.map((tensor) => {
+    const rows = tensor.reshape([1, tensor.size / tensor.dim(-1), tensor.dim(-1)]);
+    return sumRows(gpu, headDots(gpu, rows, rows, 1)).reshape([1]);
+  });
+  return combine(gpu, sums.map((sum) => [1, sum]));
 }
 
 function projectionShape({ heads, headDim }: HeadShape): number[] {

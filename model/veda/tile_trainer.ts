@@ -48,7 +48,7 @@ export async function trainTiles(training: TileTraining): Promise<number> {
 
 /** The settings that affect the result. */
 function identityOf({ runs, recipe, shapes, tileTokens, seed, keep }: CompleteTraining): TrainingIdentity {
-  const { target, loss, lr, weightDecay, average, warmup = 0, beta2 } = recipe, terms = termsOf(target);
+  const { target, loss, lr, weightDecay, average, warmup = 0, beta2, clip } = recipe, terms = termsOf(target);
   const lengths = Array.from({ length: runs.count }, (_, run) => `${runs.steps(run)}x${runs.passes(run)}`);
   const digest = (text: string) => createHash("sha256").update(text).digest("hex").slice(0, 16);
   return {
@@ -66,6 +66,7 @@ function identityOf({ runs, recipe, shapes, tileTokens, seed, keep }: CompleteTr
     "weight-decay": weightDecay,
     ...warmup > 0 && { warmup },
     ...beta2 !== undefined && { beta2 },
+    ...clip !== undefined && { clip },
     average,
   };
 }

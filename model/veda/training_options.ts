@@ -1,4 +1,13 @@
-import { aFunction, aNumber, type Kinds, objectWith, oneOf, wholeNumber } from "../../gpu/common/check_options.ts";
+import {
+  aboveZero,
+  aFunction,
+  aNumber,
+  type Kinds,
+  objectWith,
+  oneOf,
+  optional,
+  wholeNumber,
+} from "../../gpu/common/check_options.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { aGpu } from "../pipeline_options.ts";
 import type { LoggedStep } from "../training/step_log.ts";
@@ -62,6 +71,7 @@ const RECIPE_KINDS: Kinds<TileRecipe> = {
   target: oneOf(["max", "sum"]),
   loss: oneOf(TILE_LOSSES),
   average: aNumber(0, 1),
+  clip: optional(aboveZero),
 };
 
 /** Of {@link TileTraining}. */

@@ -51,6 +51,13 @@ export const options = {
   }),
   ...optimizerOptions(DEFAULTS, TILE_RECIPE, ", one for each denoising step that the model takes"),
   ...inGroup("Training", adamwOptions),
+  clip: number({
+    group: "Training",
+    help: "Largest norm of a layer's gradient.",
+    elsewhere: ["max-grad-norm", "grad-clip"],
+    default: "none",
+    above: 0,
+  }),
   average: number({
     group: "Training",
     help: "Share of the moving averages of the weights that a step keeps. The averages are the result.",
@@ -72,9 +79,9 @@ export type TilesValues = OptionValues<typeof options>;
 
 /** The recipe: the default, where nothing else was asked for. */
 export function recipeOf(
-  { target, loss, lr, "weight-decay": weightDecay, average, warmup, beta2 }: TilesValues,
+  { target, loss, lr, "weight-decay": weightDecay, average, warmup, beta2, clip }: TilesValues,
 ): TileRecipe {
-  return withDefaults({ target, loss, lr, weightDecay, average, warmup, beta2 }, TILE_RECIPE);
+  return withDefaults({ target, loss, lr, weightDecay, average, warmup, beta2, clip }, TILE_RECIPE);
 }
 
 /**

@@ -6,7 +6,7 @@ import { tileAgreement } from "../../../gpu/ops/tile_agreement.ts";
 import { tileHeat } from "../../../gpu/ops/tile_heat.ts";
 import { projectionGradients, tileLoss } from "../../../gpu/ops/tile_loss.ts";
 import { uploadTileBudget, uploadTileLayout } from "../../../gpu/tile_layout.ts";
-import { adamwStep } from "../../../model/training/adamw.ts";
+import { adamwStep, clipGradients } from "../../../model/training/adamw.ts";
 import { assertClose, randn, testVariants } from "../../gpu.ts";
 
 /** Tiles of these sizes over tokens in an order of their own. */
@@ -196,7 +196,7 @@ testVariants(
 );
 
 testVariants("AdamW on the GPU is that on the CPU", async ({ gpu }) => {
-  const size = 131, options = { lr: 0.01, weightDecay: 0.1 };
+  const size = 131, options = { lr: 0.01, weightDecay: 0.1, beta2: 0.95 };
   const data = randn(size, 1), mean = new Float32Array(size), square = new Float32Array(size);
   const upload = (x: Float32Array) => gpu.upload(x, [size]);
   const tensors = { x: upload(data), mean: upload(mean), square: upload(square) };
@@ -204,8 +204,11 @@ testVariants("AdamW on the GPU is that on the CPU", async ({ gpu }) => {
   let expected = Float64Array.from(data);
   for (let step = 1; step <= 4; step++) {
     const gradient = randn(size, 10 + step, 10 ** (step - 3));
+    // Clipped from the second step on: their norms are 0.11, 1.1, 11 and 110.
+    const squares = gpu.upload(Float32Array.of(gradient.reduce((sum, g) => sum + g * g, 0)), [1]);
+    adamwInPlace(gpu, { ...tensors, gradient: upload(gradient) }, step, { ...options, clip: { most: 0.5, squares } });
+    clipGradients([gradient], 0.5);
     adamwStep({ data, gradient, mean, square }, step, options);
-    adamwInPlace(gpu, { ...tensors, gradient: upload(gradient) }, step, options);
     moveAverage(gpu, average, tensors.x, 0.75);
     expected = expected.map((x, i) => 0.75 * x + 0.25 * data[i]!);
   }
