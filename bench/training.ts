@@ -1,0 +1,125 @@
+/**
+ * `deno task bench:training`: the seconds of a sample of router training and of a state of tile training at Wan's sizes,
+ * with random weights. A few blocks are trained; the time of one × the model's layers is that of all.
+ *
+ * @module
+ */
+import { formatBytes } from "../gpu/common/format_bytes.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { FullAttention } from "../model/attention/full.ts";
+import type { SelfAttention } from "../model/attention/method.ts";
+import { conditionedBy } from "../model/guidance.ts";
+import { ScorerUpdates } from "../model/veda/scorer_updates.ts";
+import { TileParameters } from "../model/veda/tile_parameters.ts";
+import { defaultCapacity } from "../model/veda/tile_shapes.ts";
+import { TILE_RECIPE } from "../model/veda/training_options.ts";
+import { TRAINING_GUIDANCE } from "../model/vorta/recipe.ts";
+import { trainingPass } from "../model/vorta/training_pass.ts";
+import { choice, integer, memory, type OptionValues } from "../tools/program/options.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
+import { combine } from "../gpu/ops/combine.ts";
+import { randomSource } from "./full_size/made_source.ts";
+import { benchOptions, handOver, onGpu } from "./program.ts";
+import { normalTensor } from "./random.ts";
+import { type ModelShape, SHAPES } from "./shapes.ts";
+import { secondsText, tableOf } from "./table.ts";
+
+const options = {
+  ...benchOptions,
+  shape: choice({
+    choices: ["small", "1.3b", "14b"],
+    help: "A small model, Wan 1.3B at 832x480, or Wan 14B at 1280x720; routers at 77 frames, tiles at 81.",
+    default: "small on software adapters, else 1.3b",
+  }),
+  blocks: integer({ help: "The number of blocks that are trained.", default: 2, min: 1 }),
+  memory: memory({ value: "LIMIT", help: "Limit of GPU memory.", default: "none" }),
+};
+
+/** A training that was timed. */
+interface Timed {
+  readonly training: string;
+  readonly tokens: number;
+  readonly blockSeconds: number;
+  readonly seconds: number;
+  readonly peak: number;
+}
+
+/** Seconds of the fastest of three runs, the first of which compiles kernels. */
+async function best(gpu: Gpu, run: () => Promise<unknown>): Promise<number> {
+  const times: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const start = performance.now();
+    await run();
+    await gpu.finish();
+    times.push((performance.now() - start) / 1000);
+  }
+  return Math.min(...times);
+}
+
+/** Opens some blocks of a model, and noise for them. */
+async function open(gpu: Gpu, { model: make, size, textTokens }: ModelShape, blocks: number) {
+  const model = make(randomSource, { blocks: [blocks] }), transformer = await model.loadTransformer(gpu);
+  const latents = (which: number) => normalTensor(gpu, model.latentShape(size), 1, "f32", which);
+  const [pass] = model.passes(TRAINING_GUIDANCE), text = normalTensor(gpu, [1, textTokens, model.textDim]);
+  return { transformer, latents: [latents(1), latents(2)] as const, conditioning: conditionedBy(pass!, { text }) };
+}
+
+/** A sample of a router: forward, reference and backward pass. */
+async function router(gpu: Gpu, shape: ModelShape, blocks: number): Promise<() => Promise<unknown>> {
+  const { transformer, latents: [clip, noise], conditioning } = await open(gpu, shape, blocks);
+  const scores = new Float32Array(blocks * shape.config.heads * 3).fill(1 / 3);
+  const noisy = combine(gpu, [[0.4, clip], [0.6, noise]]), target = combine(gpu, [[1, noise], [-1, clip]]);
+  return () =>
+    trainingPass(gpu, transformer, {
+      ...{ noisy, target, conditioning, timestep: 600, scores, settings: shape.vorta },
+      weights: { diffusion: 1, distillation: 20, hidden: 0 },
+      keepBytes: gpu.memoryBudget,
+    });
+}
+
+/** A state of tiles: a forward pass with full attention, which teaches. */
+async function tiles(gpu: Gpu, shape: ModelShape, blocks: number): Promise<() => Promise<unknown>> {
+  const { transformer, latents: [latents], conditioning } = await open(gpu, shape, blocks);
+  const { shape: heads } = transformer, layout = { grid: shape.grid, kept: 0 };
+  const attention = new FullAttention(gpu, heads, layout), parameters = TileParameters.random(gpu, heads, 0);
+  const tileTokens = defaultCapacity(shape.grid);
+  const updates = new ScorerUpdates({ gpu, shape: heads, recipe: TILE_RECIPE, tileTokens, keep: 0.1 }, parameters);
+  const selfAttention: SelfAttention = (q, k, v, layer) => {
+    const lse = gpu.tensor([1, q.dim(1), heads.heads]), y = attention.attend(q, k, v, { lse });
+    gpu.scope(() => updates.record({ q, k, v, y, lse, layer, layout, step: 0, pass: 0 }, 1));
+    return y;
+  };
+  return async () => {
+    const passes = [{ latents, timesteps: [600], conditioning, selfAttention }];
+    for (const velocity of await transformer.predict(passes)) gpu.release(velocity);
+    await updates.figures();
+  };
+}
+
+async function run(values: OptionValues<typeof options>): Promise<void> {
+  const { blocks = 2 } = values;
+  await onGpu(values, async (gpu, on) => {
+    const name = values.shape ?? (gpu.settings.description.software ? "small" : "1.3b"), of = SHAPES[name];
+    const size = { ...of.size, frames: name === "small" ? of.size.frames : 77 };
+    const shorter = { ...of, size, grid: [(size.frames - 1) / 4 + 1, of.grid[1], of.grid[2]] as const };
+    const results: Timed[] = [];
+    for (const [training, shape, make] of [["router", shorter, router], ["tiles, one pass", of, tiles]] as const) {
+      const blockSeconds = await best(gpu, await make(gpu, shape, blocks)) / blocks;
+      const [layers] = of.blocks, tokens = shape.grid.reduce((a, b) => a * b);
+      results.push({ training, tokens, blockSeconds, seconds: blockSeconds * layers!, peak: gpu.memory.peak });
+    }
+    handOver(
+      values,
+      { ...on, shape: name, blocks, results },
+      tableOf(results, {
+        "training": ({ training }) => training,
+        "tokens": ({ tokens }) => String(tokens),
+        "a block": ({ blockSeconds }) => secondsText(blockSeconds),
+        "a sample or state": ({ seconds }) => secondsText(seconds),
+        "peak until then": ({ peak }) => formatBytes(peak),
+      }),
+    );
+  });
+}
+
+if (import.meta.main) await runAsProgram({ name: "deno task bench:training", options, run });
