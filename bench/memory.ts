@@ -72,6 +72,10 @@ const CASES: readonly NamedCase[] = [
   { ...LARGE, weights: "stream", device: CARD },
   { ...LARGE, weights: "stream", method: "veda", device: CARD },
   { ...LARGE, weights: "resident", device: SERVER },
+  // What people have: 6, 12 and 16 GB.
+  { ...SMALL, frames: 81, weights: "auto", device: { memoryLimit: 6e9 } },
+  { ...SMALL, model: "14B", frames: 81, weights: "auto", device: { memoryLimit: 12e9 } },
+  { ...SMALL, model: "I2V A14B", frames: 81, weights: "auto", device: { memoryLimit: 16e9 } },
   { ...HUNYUAN, weights: "stream", device: CARD },
   { ...HUNYUAN, weights: "resident", device: SERVER },
 ];

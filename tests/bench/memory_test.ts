@@ -1,11 +1,12 @@
 import { writeRandomCheckpoint } from "../../bench/full_size/checkpoint.ts";
-import { countMemory, type MemoryCase } from "../../bench/memory/count.ts";
+import { countMemory, countModel, type MemoryCase } from "../../bench/memory/count.ts";
 import { STAGES } from "../../model/estimate/clip_memory.ts";
 import { drySource } from "../../bench/full_size/made_source.ts";
 import { SHAPES } from "../../bench/shapes.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
 import { Gpu } from "../../gpu/gpu.ts";
+import { elementCount } from "../../model/checkpoint/dtype.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import { vedaAttention } from "../../model/veda/methods.ts";
 import { singleBranch } from "../../model/vorta/methods.ts";
@@ -96,6 +97,41 @@ Deno.test("memory: 14B in int8 renders 1280x720, 81 frames on a card of 24 GB, w
     assertEquals(place, "resident");
     for (const stage of STAGES) assert(peaks[stage].held <= 24e9, `${stage}: ${peaks[stage].held}`);
   }
+});
+
+Deno.test("memory: cards of 6, 12 and 16 GB render 832x480, 81 frames with 1.3B, 14B and A14B", async () => {
+  const budgets = { "1.3B": 6e9, "14B": 12e9, "I2V A14B": 16e9 } as const;
+  for (const [model, memoryLimit] of Object.entries(budgets)) {
+    for (const device of [{}, MATRIX, { ...MATRIX, int8: true }]) {
+      // In f32, 1.3B is decoded in tiles there.
+      const isExact = !("matrixUnits" in device) && model === "1.3B";
+      const one = {
+        ...SMALL,
+        model: model as keyof typeof budgets,
+        stored: "F32",
+        device: { ...device, memoryLimit },
+      } as const;
+      const { peaks, tiles } = await countMemory(one);
+      for (const stage of STAGES) assert(peaks[stage].held <= memoryLimit, `${model}, ${stage}: ${peaks[stage].held}`);
+      assertEquals(tiles > 1, isExact, model);
+    }
+  }
+});
+
+Deno.test("memory: 14B in Q4_K renders 832x480, 81 frames on a card of 12 GB", async () => {
+  const model = SHAPES["14b"].model((tensors, dtype) => {
+    const source = drySource(tensors, dtype), { info } = source;
+    return {
+      ...source,
+      info: (name) => {
+        const stored = info(name), isLayer = /^blocks\.\d+\..*\.weight$/.test(name) && stored.shape.length === 2;
+        return isLayer ? { ...stored, dtype: "Q4_K", bytes: elementCount(stored.shape) / 256 * 144 } : stored;
+      },
+    };
+  });
+  const clip = { width: 832, height: 480, frames: 81 };
+  const { peaks } = await countModel(model, { ...clip, device: { ...MATRIX, memoryLimit: 12e9 } });
+  for (const stage of STAGES) assert(peaks[stage].held <= 12e9, `${stage}: ${peaks[stage].held}`);
 });
 
 Deno.test("memory: denoising takes no more than the choice of weights counts on, and not far less", async () => {
