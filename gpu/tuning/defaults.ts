@@ -26,8 +26,11 @@ export const DEFAULTS: readonly Defaults[] = [
     for: "NVIDIA GPUs with matrix units",
     ...{ vendor: "nvidia", kernels: "matrix", precision: "f16" },
     measured: "H200, Dawn, 2026-11-30",
-    // The first of each family was the fastest.
-    variants: {},
+    // Of the other families, the first was the fastest.
+    variants: {
+      "attention 128": "matrix 4x32x32 by 2 apart delayed",
+      "attention 128 by a plan": "matrix 4x32x32 by 2 apart delayed",
+    },
   },
   {
     for: "NVIDIA GPUs without matrix units",

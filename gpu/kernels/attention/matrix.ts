@@ -33,7 +33,7 @@ import {
  */
 export const attentionMatrix = memo(({ tile, ...call }: ForwardCall & { readonly tile: MatrixTile }): KernelSource => {
   const layout = matrixLayout(tile, call.headDim),
-    { rows, keys, threads, turns, apart, delayed, sharing, i8, unitType } = layout;
+    { rows, keys, threads, turns, apart, delayed, i8, unitType } = layout;
   const loop = lookaheadLoop({ plan: call.plan, rows, step: keys, threads, sorted: true });
   const k = staging(layout, "k"), v = staging(layout, "v"), scales = scaleStaging(layout);
   const barrier = "    workgroupBarrier();", weighted = weightedSum(layout), declared = declareWeights(layout);
@@ -48,11 +48,10 @@ ${
           : ""
       }`)
   }`;
-  const stageKeys = `${k.complete}\n${k.stage}\n${scales.stageNext}`;
+  const stageKeys = `${k.stage}\n${scales.stageNext}`;
   // There are barriers in it: then the last weights can be loaded.
   const join = `    let rescales = workgroupUniformLoad(&grown);\n${loadWeights(layout, turns - 1)}`;
-  // Keys are read one step ahead. Values are read while scores are computed or, where registers are few, after that.
-  const early = sharing === 1 && !apart, completeValues = `${v.complete}\n${v.stage}`;
+  // Keys are read one step ahead. Values are read before scores are computed or, where weights are held, after that.
   const steps = {
     first: `${k.declare}
 ${scales.declare}
@@ -65,28 +64,30 @@ ${barrier}`,
     body: `${v.declare}
 ${delayed ? "" : declared}
 ${declareGrowth(layout)}
-${early ? v.read(loop.inner) : ""}
+${delayed ? "" : v.read(loop.inner)}
 ${multiplyKeys(layout)}
-${early ? v.complete : v.read(loop.inner)}
+${delayed ? v.read(loop.inner) : ""}
 ${storeScores(layout, 0)}`,
     rest: `${barrier}
 ${k.read(loop.next)}
 ${scales.read(loop.next)}
-${early ? v.stage : ""}
 ${
       delayed
         ? `${weighted}
 ${weigh}
+${k.complete}
 ${stageKeys}
 ${v.complete}
 ${join}
 ${v.stage}
 ${rescale(layout)}`
         : `${weigh}
-${early ? "" : completeValues}
+${v.complete}
+${v.stage}
 ${join}
 ${rescale(layout)}
 ${weighted}
+${k.complete}
 ${apart ? "" : barrier}
 ${stageKeys}`
     }`,

@@ -15,10 +15,11 @@ import { type MatrixLayout, repeat } from "./matrix_layout.ts";
 import { PACKED } from "./pack.ts";
 
 /**
- * A query's outputs are rescaled when its largest score has grown by more than this, in powers of two. Weights may thus
- * be as large as 2^8, and rescaling is rare, as in FlashAttention-4.
+ * A query's outputs are rescaled when the weights of one of its threads add up to more than this in a step. It is far
+ * less than f16 can hold, and rescaling is rare, as in FlashAttention-4. Weights are added anyway, so this is cheaper
+ * than to look for the largest score.
  */
-const SLACK = 8;
+const LARGEST_SUM = "256.0";
 
 /** Declares the areas, a factor for each query, and whether any query's outputs must be rescaled. */
 export function declareAreas(layout: MatrixLayout): string {
@@ -48,9 +49,7 @@ export function beginThread({ subgroup, sharing, owned, passed, scoreBytes }: Ma
   let turned = ${scoreBytes === 4 ? "lane / 4u % 2u" : "0u"};
   let own = li / ${sharing * subgroup}u * ${owned}u;
   let passing = li / ${sharing * subgroup}u * ${passed}u;
-  let part = ${sharing > 1 ? `li / ${subgroup}u % ${sharing}u` : "0u"};
-  // Subgroups without a query only help to stage operands.
-  let busy = first + own <= last;`;
+  let part = ${sharing > 1 ? `li / ${subgroup}u % ${sharing}u` : "0u"};`;
 }
 
 /** A thread's i-th unit among those of several rows. */
@@ -200,17 +199,15 @@ export function scaleStaging({ i8, keys }: MatrixLayout): Omit<Staging, "complet
 export function multiplyKeys(layout: MatrixLayout): string {
   const { headDim, ownKeys, n, depth, unit, keyWide, bands, key, score } = layout, side = repeat(ownKeys / n);
   const multiply = (d: number, i: number) =>
-    `      {
-        let t = subgroupMatrixLoad<${key}, col_major>(&staged, part * ${ownKeys * keyWide}u + ${
+    `    {
+      let t = subgroupMatrixLoad<${key}, col_major>(&staged, part * ${ownKeys * keyWide}u + ${
       i * n * keyWide + d * depth * keyBytes(layout) / unit
     }u, ${keyWide}u);
-${bands((b) => `        s${b}_${i} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b}_${i});`)}
-      }`;
+${bands((b) => `      s${b}_${i} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b}_${i});`)}
+    }`;
   // Sums are initialized with an explicit value: Dawn clears a variable without one only in the first pass of a loop.
   return `${bands((b) => side((i) => `    var s${b}_${i} = ${score}();`))}
-    if (busy) {
-${unroll(headDim / depth, (d) => side((i) => multiply(d, i)))}
-    }`;
+${unroll(headDim / depth, (d) => side((i) => multiply(d, i)))}`;
 }
 
 const keyBytes = ({ i8 }: MatrixLayout) => i8 ? 1 : 2;
@@ -292,7 +289,7 @@ export function softmax(layout: MatrixLayout, call: ForwardCall, t: number): str
       .reduce((a, b) => `max(${a}, ${b})`);
   const grow = (s: number) =>
     `${combine(layout, `top${s}`, (a, b) => `max(${a}, ${b})`)}
-        if (top${s} > m${t}_${s} + ${SLACK}.0) {
+        if (top${s} > m${t}_${s}) {
           let fade = exp2(m${t}_${s} - top${s});
           m${t}_${s} = top${s};
           l${t}_${s} *= fade;
@@ -304,27 +301,30 @@ export function softmax(layout: MatrixLayout, call: ForwardCall, t: number): str
     `      {
         let a = exp2(x${s}_${2 * g} - m${t}_${s});
         let b = exp2(x${s}_${2 * g + 1} - m${t}_${s});
-        l${t}_${s} += dot(a + b, vec4f(1.0));
+        sum${s} += dot(a + b, vec4f(1.0));
         let c = vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
         scores[${at(s)} + ${g}u] = select(c, c.zwxy, turned != 0u);
       }`;
+  const weights = rounds((s) => unroll(2, (g) => weigh(s, g)));
   return `    {
 ${i8 ? rounds((s) => `      let query_scale${s} = query_scales[${queryRow(layout, t, s)}];`) : ""}
 ${rounds((s) => four((h) => load(s, h)))}
       if (at + ${keys}u > end) {
 ${rounds((s) => four((h) => mask(s, h)))}
       }
-${rounds((s) => `      var top${s} = ${highest(s)};`)}
-      // Most steps need no more than a vote.
-      if (subgroupAny(${
-    Array.from({ length: layout.rounds }, (_, s) => `top${s} > m${t}_${s} + ${SLACK}.0`).join(" || ")
-  })) {
+${rounds((s) => `      var sum${s} = 0.0;`)}
+${weights}
+      // Most steps need no more than a vote. In the first step, weights are infinite.
+      if (subgroupAny(${Array.from({ length: layout.rounds }, (_, s) => `sum${s} > ${LARGEST_SUM}`).join(" || ")})) {
+${rounds((s) => `        var top${s} = ${highest(s)};`)}
 ${rounds(grow)}
+${rounds((s) => `        sum${s} = 0.0;`)}
+${weights}
         grew${t} = true;
         // Before the first step, there is nothing to rescale.
         if (at > 0u) { grown = 1u; }
       }
-${rounds((s) => unroll(2, (g) => weigh(s, g)))}
+${rounds((s) => `      l${t}_${s} += sum${s};`)}
     }`;
 }
 
@@ -365,7 +365,7 @@ function throughScores(
   layout: MatrixLayout,
   turn: number,
   use: (from: number) => string,
-  back: (from: number, matrix: (b: number, c: number) => string) => string = () => "",
+  back?: (from: number, matrix: (b: number, c: number) => string) => string,
 ): string {
   const { channels, together, sharing, m, n, bandsOf, scoresWide } = layout;
   const own = (part: number, code: string) => sharing > 1 ? `      if (part == ${part}u) {\n${code}\n      }` : code;
@@ -379,13 +379,16 @@ function throughScores(
             first / n + c
           }, ${scoresWide}u);`),
     );
+  // The next subgroup of a group may overwrite what the one before it still loads, so it waits for it.
   return repeat(sharing)((part) =>
-    unroll(channels / together, (piece) =>
-      `${own(part, store(piece * together))}
+    `${
+      unroll(channels / together, (piece) =>
+        `${own(part, store(piece * together))}
       workgroupBarrier();
 ${own(part, use(piece * together))}
       workgroupBarrier();
-${own(part, back(piece * together, at))}`)
+${back ? own(part, back(piece * together, at)) : ""}`)
+    }${back && part < sharing - 1 ? "\n      workgroupBarrier();" : ""}`
   );
 }
 
@@ -429,18 +432,14 @@ ${
 /** Adds the values, weighted, to the outputs. */
 export function weightedSum(layout: MatrixLayout): string {
   const { keys, channels, n, k, valueWide, bands, right } = layout;
-  return `    if (busy) {
-${
-    unroll(keys / k, (j) =>
-      unroll(channels / n, (c) =>
-        `      {
-        let t = subgroupMatrixLoad<${right}, row_major>(&${valuesIn(layout)}, part * ${channels / 8}u + ${
-          j * k * valueWide + c * n / 8
-        }u, ${valueWide}u);
-${bands((b) => `        o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}_${j}, t, o${b}_${c});`)}
-      }`))
-  }
-    }`;
+  return unroll(keys / k, (j) =>
+    unroll(channels / n, (c) =>
+      `    {
+      let t = subgroupMatrixLoad<${right}, row_major>(&${valuesIn(layout)}, part * ${channels / 8}u + ${
+        j * k * valueWide + c * n / 8
+      }u, ${valueWide}u);
+${bands((b) => `      o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}_${j}, t, o${b}_${c});`)}
+    }`));
 }
 
 /** Divides the outputs by the sums of weights and writes them, and each query's log-sum-exp where it is wanted. */

@@ -40,12 +40,13 @@ const WITH_F16: readonly Format[] = [
   { ...F32, most: 1 },
 ];
 
-/** Again, the best guess comes first, and the last one needs the least memory. */
+/** Again, the best guess comes first, and it needs the least memory. `tuning/defaults.ts` has others for large heads. */
 const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
   { subgroups: [4, 1], rows: 16, keys: 32, sums: "f32", turns: 1, apart: false },
   { subgroups: [2, 2], rows: 32, keys: 32, sums: "f32", turns: 1, apart: false },
+  { subgroups: [4, 2], rows: 32, keys: 32, sums: "f32", turns: 1, apart: true, delayed: true },
   { subgroups: [2, 2], rows: 32, keys: 32, sums: "f16", turns: 1, apart: false },
-  { subgroups: [4, 1], rows: 32, keys: 32, sums: "i32", turns: 2, apart: true, delayed: true },
+  { subgroups: [4, 2], rows: 32, keys: 32, sums: "i32", turns: 1, apart: true, delayed: true },
 ];
 
 /** Tiles for operands in int8, without matrix units. The last ones are for small head dimensions and small subgroups. */
