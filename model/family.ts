@@ -159,6 +159,10 @@ export interface PartWeights {
    * @param metadata the file's
    */
   readonly pairedRows?: (name: string, metadata: Readonly<Record<string, string>>) => number | undefined;
+  /** Tensors of diffusers that are several of the family's, as {@link names} gives them: they are written as one. */
+  readonly fused?: readonly string[];
+  /** Whether a matrix, in diffusers of two axes, may be stored as a convolution with a kernel of one. */
+  readonly flat?: (name: string) => boolean;
   /** The family's names of tensors that only files of this part have, by which it is found. */
   readonly marks?: readonly string[];
   /**

@@ -67,9 +67,36 @@ export function planPart(
       const cast = castOf(info, part, format) ?? (inFile ? undefined : "f16");
       if (cast || isAdded) return onGpu(gpu, source, info, { cast: cast ?? "stored", adjust });
     } else if (isAdded) return vectorOnGpu(gpu, source, info, adjust);
-    return inFile ? asStored(source, info) : decoded(source, info, part);
+    return inFile ? asStored(source, info, part) : decoded(source, info, part);
   });
-  return { jobs, tensors: inFileOrder(jobs.flatMap(({ tensors }) => tensors)) };
+  const all = fused(jobs, part);
+  return { jobs: all, tensors: inFileOrder(all.flatMap(({ tensors }) => tensors)) };
+}
+
+/** The same with one job for tensors that diffusers has as one, if they are alike. */
+function fused(jobs: readonly Job[], { fused: wholes = [], names = (name) => name }: PartWeights): readonly Job[] {
+  return wholes.reduce((jobs: readonly Job[], name) => {
+    const named = names(name), parts = typeof named === "string" ? [] : named.map((part) => part.name);
+    const found = parts.map((part) => jobs.find(({ tensors }) => tensors.length === 1 && tensors[0]!.name === part));
+    const own = found.filter((job) => job !== undefined), [first] = own;
+    const isAlike = own.length === parts.length &&
+      own.every(({ tensors }) => tensors[0]!.dtype === first!.tensors[0]!.dtype);
+    if (!first || !isAlike) return jobs;
+    const { dtype, shape: [, ...inner] } = first.tensors[0]!, tensors = own.map((job) => job.tensors[0]!);
+    const whole: PlannedTensor = {
+      name,
+      dtype,
+      shape: [tensors.reduce((sum, { shape }) => sum + shape[0]!, 0), ...inner],
+    };
+    const run = async (put: Put) => {
+      let start = 0;
+      for (const [i, job] of own.entries()) {
+        await job.run((_, at, bytes) => put(whole, start + at, bytes));
+        start += plannedBytes(tensors[i]!);
+      }
+    };
+    return [...jobs.filter((job) => !own.includes(job)), { tensors: [whole], run }];
+  }, jobs);
 }
 
 /** Whether it is loaded as a matrix is, and not as vectors, tables or weights of convolutions. */
@@ -92,8 +119,9 @@ function castOf(
 }
 
 /** The tensor as it is, and its scale under the name that most files have. */
-function asStored(source: TensorSource, info: TensorInfo): Job {
-  const { name, dtype, shape, bytes, scale } = info, isTurned = dtype === "I8_ROWS";
+function asStored(source: TensorSource, info: TensorInfo, { flat = () => false }: PartWeights): Job {
+  const { name, dtype, bytes, scale } = info, isTurned = dtype === "I8_ROWS";
+  const shape = flat(name) ? [info.shape[0]!, elementCount(info.shape.slice(1))] : info.shape;
   const tensor: PlannedTensor = { name, shape, dtype: isTurned ? "I8" : dtype };
   const count = scale === undefined ? 0 : elementCount(source.info(scale).shape);
   const beside = count > 0 ? scaleOf(name, count, isTurned) : undefined;

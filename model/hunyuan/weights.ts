@@ -7,6 +7,7 @@ import { configFromShapes, TRANSFORMER_MARKS, VAE_MARKS, vaeConfigFromShapes } f
 export const TRANSFORMER_WEIGHTS: PartWeights = {
   stem: "diffusion_pytorch_model",
   names: diffusersName,
+  fused: ["norm_out.linear.weight", "norm_out.linear.bias"],
   marks: TRANSFORMER_MARKS,
   configFromShapes,
   block: /^(?:single_)?transformer_blocks\.\d+\./,
@@ -18,6 +19,7 @@ export const TRANSFORMER_WEIGHTS: PartWeights = {
 export const VAE_WEIGHTS: PartWeights = {
   ...AUTOENCODER_WEIGHTS,
   names: diffusersVaeName,
+  flat: (name) => /\.attentions\.\d+\.to_(?:[qkv]|out\.0)\.weight$/.test(name),
   marks: VAE_MARKS,
   configFromShapes: vaeConfigFromShapes,
 };

@@ -16,7 +16,7 @@ import { inTempDir, listFiles, MODEL } from "../../process.ts";
 import { ggufBytes, type GgufTensor } from "../checkpoint/gguf_bytes.ts";
 import { metadataOf, writeLoose } from "../checkpoint/loose_files.ts";
 import { originalName, originalTextName } from "../checkpoint/original_name.ts";
-import { comfyTransformer } from "../hunyuan/comfy.ts";
+import { comfyTransformer, comfyVae } from "../hunyuan/comfy.ts";
 
 const HUNYUAN = new URL("../../fixtures/tiny_hunyuan_pipeline", import.meta.url).pathname;
 const LORA = { file: join(MODEL, "few_steps.safetensors"), strength: 0.7 };
@@ -109,7 +109,12 @@ testOnGpu("loose files in fp8 and GGUF become a folder with diffusers' names", (
       await metadataOf(HUNYUAN, "transformer", ["rope_axes_dim"]),
     );
     await Deno.mkdir(at("h"), { recursive: true });
-    await writeLoose(HUNYUAN, "vae", at("h/vae.safetensors"), { keys: ["norm_num_groups"] });
+    using vae = await openCheckpoint(join(HUNYUAN, "vae"), "diffusion_pytorch_model");
+    await writeSafetensors(
+      at("h/vae.safetensors"),
+      await comfyVae(vae),
+      await metadataOf(HUNYUAN, "vae", ["norm_num_groups"]),
+    );
     await convert(at("h"), at("hunyuan"), { gpu, format: "diffusers" });
     {
       using stored = await openCheckpoint(at("hunyuan/transformer"), "diffusion_pytorch_model");
@@ -119,6 +124,18 @@ testOnGpu("loose files in fp8 and GGUF become a folder with diffusers' names", (
       assert(stored.has("transformer_blocks.0.attn.to_k.weight_scale"));
       for (const name of after.names()) {
         assertEquals(await readFloat32(after, name), await readFloat32(before, name), name);
+      }
+    }
+    // The names and shapes are those of diffusers.
+    for (const part of ["transformer", "vae"]) {
+      using stored = await openCheckpoint(at(`hunyuan/${part}`), "diffusion_pytorch_model");
+      using own = await openCheckpoint(join(HUNYUAN, part), "diffusion_pytorch_model");
+      const isScale = (name: string) => name.endsWith("weight_scale");
+      const shapes = (source: TensorSource) =>
+        source.names().filter((name) => !isScale(name)).sort().map((name) => [name, source.info(name).shape]);
+      assertEquals(shapes(stored), shapes(own), part);
+      for (const name of own.names().filter((name) => /^norm_out|to_out/.test(name))) {
+        assertEquals(await stored.read(name), await own.read(name), name);
       }
     }
     const { text_encoder, transformer } = JSON.parse(await Deno.readTextFile(at("hunyuan/model_index.json")));
