@@ -1,7 +1,7 @@
 /**
  * Devices with little memory, for tests. They refuse as wgpu and Dawn do where the driver has no memory for a buffer: an
  * out-of-memory error in the scope around `createBuffer`, and a buffer that cannot be used. As a program, the command line
- * on devices with so much memory: `refuse_memory.ts BYTES generate ...`.
+ * on devices that refuse the first tensor of a name: `refuse_memory.ts NAME generate ...`.
  *
  * @module
  */
@@ -50,11 +50,12 @@ export function limitMemory(device: GPUDevice, most: number): void {
 }
 
 if (import.meta.main) {
-  const [bytes, ...args] = Deno.args;
+  const [refused, ...args] = Deno.args;
+  let left = 1;
   const { requestDevice } = GPUAdapter.prototype;
   GPUAdapter.prototype.requestDevice = async function (descriptor) {
     const device = await requestDevice.call(this, descriptor);
-    limitMemory(device, Number(bytes));
+    refuseTensors(device, (name) => name === refused && left-- > 0);
     return device;
   };
   Deno.exit(await main(args));

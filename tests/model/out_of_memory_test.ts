@@ -4,14 +4,13 @@ import { OutOfMemoryError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { openModel } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
+import type { Progress } from "../../model/progress.ts";
 import { type GenerateOptions, type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { testOnGpu } from "../gpu.ts";
 import { execute, inTempDir, program, tilereel } from "../process.ts";
 import { limitMemory, refuseTensors } from "../refuse_memory.ts";
 
 const CLIP = { prompt: "a red circle", width: 64, height: 64, frames: 9, steps: 2, seed: 1 };
-/** Bytes in which all weights of the demo model do not fit, and in which a clip of this size does not fit beside them. */
-const FEW = 20e6, TIGHT = 27.2e6;
 
 const load = (gpu: Gpu, options: Omit<LoadOptions, "gpu"> = {}) =>
   VideoPipeline.load(embeddedModelDir(), { gpu, ...options });
@@ -36,7 +35,12 @@ function closing(pipeline: VideoPipeline): VideoPipeline & Disposable {
 testOnGpu("weights that the GPU has no memory for are streamed", async (gpu) => {
   gpu.poison = false;
   const expected = await made(gpu);
-  limitMemory(gpu.device, FEW);
+  const held = async (weights: "resident" | "stream") => {
+    using _ = closing(await load(gpu, { weights }));
+    return gpu.memory.held;
+  };
+  // Half of the weights fit.
+  limitMemory(gpu.device, (await held("resident") + await held("stream")) / 2);
   await assertRejects(() => load(gpu, { weights: "resident" }), OutOfMemoryError, "the GPU has no");
   assert(await gpu.recover());
   using pipeline = closing(await load(gpu));
@@ -48,20 +52,30 @@ testOnGpu("weights that the GPU has no memory for are streamed", async (gpu) => 
 testOnGpu("memory that runs out while a clip is denoised: it begins again with streamed weights", async (gpu) => {
   gpu.poison = false;
   const expected = await made(gpu), notes: string[] = [];
-  limitMemory(gpu.device, TIGHT);
+  let refuses = false;
+  refuseTensors(gpu.device, () => refuses && !(refuses = false));
+  const begins = ({ stage, done }: Progress) => refuses ||= stage === "denoise" && done === 0 && steps.length === 0;
+  const steps: number[] = [];
   {
     using resident = closing(await load(gpu, { weights: "resident" }));
-    await assertRejects(() => latentsOf(gpu, resident), OutOfMemoryError, "the GPU has no");
+    await assertRejects(
+      () => latentsOf(gpu, resident, { onProgress: begins }),
+      OutOfMemoryError,
+      "the GPU has no",
+    );
   }
   assert(await gpu.recover());
+  gpu.trim();
   using pipeline = closing(await load(gpu));
   assertEquals(pipeline.weights.place, "resident");
   const { used } = gpu.memory;
-  const steps: number[] = [];
   const onNote = (note: string) => void (note.startsWith("GPU memory ran out") && notes.push(note));
   const latents = await latentsOf(gpu, pipeline, {
     onNote,
-    onProgress: ({ stage, done }) => stage === "denoise" && steps.push(done),
+    onProgress: (progress) => {
+      begins(progress);
+      if (progress.stage === "denoise") steps.push(progress.done);
+    },
   });
   assertEquals(latents, expected);
   assertEquals(steps.slice(-3), [0, 1, 2]);
@@ -136,7 +150,10 @@ Deno.test("on the command line, a clip on a GPU with too little memory is the sa
     };
     const usual = await tilereel(args("usual"));
     assertEquals(usual.code, 0, usual.err);
-    const scarce = await execute(Deno.execPath(), program("tests/refuse_memory.ts", [String(4e7), ...args("scarce")]));
+    const scarce = await execute(
+      Deno.execPath(),
+      program("tests/refuse_memory.ts", ["decoded frames", ...args("scarce")]),
+    );
     assertEquals(scarce.code, 0, scarce.err);
     assertEquals(scarce.err.match(/GPU memory ran out/g)?.length, 1, scarce.err);
     assertStringIncludes(scarce.err, "frame by frame");
