@@ -45,10 +45,10 @@ interface Timed {
   readonly peak: number;
 }
 
-/** Seconds of the fastest of three runs, the first of which compiles kernels. */
+/** Seconds of the faster of two runs, the first of which compiles kernels. */
 async function best(gpu: Gpu, run: () => Promise<unknown>): Promise<number> {
   const times: number[] = [];
-  for (let i = 0; i < 3; i++) {
+  for (let i = 0; i < 2; i++) {
     const start = performance.now();
     await run();
     await gpu.finish();
