@@ -14,7 +14,7 @@ testVariants(
     await recordModel("deno", modules);
     assertEquals(new Set(variants.map(({ family }) => family)), new Set(FAMILIES.map(({ name }) => name)));
     for (const { kernels } of variants) assert(kernels.length > 0 && kernels.every((name) => modules.has(name)));
-    for (const name of ["rgb8", "zero_past_length", "tile_scores", "layer_norm_backward"]) {
+    for (const name of ["rgb8", "zero_past_length", "tile_scores_counts", "layer_norm_backward"]) {
       assert(
         modules.has(name),
         name,

@@ -171,12 +171,13 @@ Deno.test("torch files and safetensors are told apart by what is in them", () =>
     for (const name of ["float32", "slices", "transposed", "ordered", "protocol4"]) {
       const path = join(dir, "router.safetensors");
       await Deno.copyFile(join(FIXTURES, `router/${name}.pt`), path);
-      assertEquals(await loadRouter(path), { router: expected, settings: undefined }, name);
+      const { router, settings } = await loadRouter(path);
+      assertEquals({ router, settings }, { router: expected, settings: undefined }, name);
     }
     const path = join(dir, "router.pt");
     const settings: VortaSettings = { tile: [2, 3, 4], window: [3, 1, 3], bucket: [1, 2, 3], rate: 0.25 };
     await saveRouter(path, expected, settings, { steps: "100" });
-    assertEquals(await loadRouter(path), { router: expected, settings });
+    assertEquals(await loadRouter(path), { router: expected, settings, madeFor: undefined });
     using source = await openSafetensors(path);
     assertEquals(source.metadata.steps, "100");
     await assertRejects(
