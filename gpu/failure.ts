@@ -6,6 +6,8 @@ import { DeviceLostError, OutOfMemoryError, TilereelError } from "./common/error
  */
 export class Failure {
   #error: Error | undefined;
+  /** The first refused allocation. What uses its buffer is an error, too, which Dawn reports before the refusal. */
+  #refusal: OutOfMemoryError | undefined;
   #final = false;
 
   constructor(device: GPUDevice) {
@@ -36,8 +38,14 @@ export class Failure {
     return this.#error !== undefined;
   }
 
+  /** The refused allocation that may have caused all errors; it is reported late. */
+  get refusal(): OutOfMemoryError | undefined {
+    return this.#refusal;
+  }
+
   /** Remembers an error, unless there is an earlier one. */
   note(error: Error): void {
+    if (error instanceof OutOfMemoryError) this.#refusal ??= error;
     this.#error ??= error;
   }
 
@@ -52,7 +60,7 @@ export class Failure {
    * @returns false where the device is lost or closed, which is not forgotten
    */
   forget(): boolean {
-    if (!this.#final) this.#error = undefined;
+    if (!this.#final) this.#error = this.#refusal = undefined;
     return !this.#final;
   }
 

@@ -1,5 +1,6 @@
 import { BoundsChecker } from "./bounds/checker.ts";
 import { type ClampCount, ClampCounter } from "./clamps.ts";
+import { TilereelError } from "./common/errors.ts";
 import type { AdapterDescription } from "./device/adapter.ts";
 import { Failure } from "./failure.ts";
 import { type Format, formatOf, FORMATS } from "./formats/formats.ts";
@@ -268,6 +269,16 @@ export class Gpu extends Scopes {
       if (!(error instanceof Error) || !this.#reset(compiled)) throw error;
       return error;
     }
+  }
+
+  /**
+   * What caused an error that was thrown while work was recorded: a refused allocation is reported late, and what uses its
+   * buffer may fail before.
+   */
+  async causeOf(error: unknown): Promise<unknown> {
+    if (this.usable || error instanceof TilereelError) return error;
+    await lateReports();
+    return this.#failure.refusal ?? error;
   }
 
   /**

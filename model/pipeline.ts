@@ -375,8 +375,8 @@ export class VideoPipeline {
     for (const [i, frugal] of [undefined, ...FRUGAL].entries()) {
       try {
         return await vae.decodeRgb8(latents, { onProgress, signal, ...frugal && { frugal } });
-      } catch (error) {
-        const next = FRUGAL[i];
+      } catch (thrown) {
+        const error = await gpu.causeOf(thrown), next = FRUGAL[i];
         if (!(error instanceof OutOfMemoryError) || next === undefined) throw error;
         transformer.dropBlocks();
         if (!await gpu.recover()) throw error;
@@ -407,7 +407,8 @@ export class VideoPipeline {
     };
     try {
       return await this.#sampleOnce({ ...options, onNote });
-    } catch (error) {
+    } catch (thrown) {
+      const error = await this.gpu.causeOf(thrown);
       // Whoever follows the steps would count some of them twice.
       if (!(error instanceof OutOfMemoryError) || options.onStep) throw error;
       if (!await this.parts.transformer.stream(OUT_OF_MEMORY)) throw error;
@@ -510,6 +511,8 @@ export class VideoPipeline {
     this.#busy = true;
     try {
       return await work();
+    } catch (error) {
+      throw await this.gpu.causeOf(error);
     } finally {
       this.#busy = false;
       this.gpu.countsClamps = false;

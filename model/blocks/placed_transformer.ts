@@ -27,7 +27,8 @@ export class PlacedTransformer implements Disposable {
       placed.current = { placement, transformer };
       // Refused memory is reported late.
       await gpu.finish();
-    } catch (error) {
+    } catch (thrown) {
+      const error = await gpu.causeOf(thrown);
       if (!(error instanceof OutOfMemoryError) || !await placed.stream("they did not fit the GPU's memory")) {
         placed[Symbol.dispose]();
         throw error;

@@ -55,6 +55,17 @@ testRecovery("a device does not recover while a refused tensor is in use", async
   assertEquals(await double(gpu, 8), [2]);
 });
 
+testRecovery("a refused allocation is the cause of what its buffer made fail before it was reported", async (gpu) => {
+  const other = new Error("WebGPU: the buffer was used while destroyed");
+  assertEquals(await gpu.causeOf(other), other);
+  const kept = gpu.tensor([2 ** 16], "f32", REFUSED);
+  await assertRejects(() => gpu.finish(), OutOfMemoryError);
+  assert(await gpu.causeOf(other) instanceof OutOfMemoryError);
+  gpu.release(kept);
+  assert(await gpu.recover());
+  assertEquals(await gpu.causeOf(other), other);
+});
+
 testRecovery("a device that is well needs no recovery, one that is lost or closed has none", async (gpu) => {
   assert(await gpu.recover());
   gpu.device.destroy();
