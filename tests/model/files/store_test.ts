@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { dirname } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
+import { readJsonObject } from "../../../model/checkpoint/json.ts";
 import { openModelFolder } from "../../../model/checkpoint/model_folder.ts";
 import { openSafetensors } from "../../../model/checkpoint/safetensors.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
@@ -12,6 +13,7 @@ import { httpFolder } from "../../../model/files/http.ts";
 import { folderOf, memoryFile, memoryFolder } from "../../../model/files/memory.ts";
 import { type FileStore, readBytes, type StoredFile } from "../../../model/files/store.ts";
 import { modelIdentity } from "../../../model/identity/model_identity.ts";
+import { readPicture } from "../../../model/video/read/picture.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { inTempDir, MODEL } from "../../process.ts";
@@ -240,4 +242,24 @@ Deno.test("rows that lie together are read together, and each row once", async (
   assertEquals(wanted.map((_, i) => found[i * columns + columns - 1]), wanted);
   assertEquals(reads, [5 * 4 * columns, 2 * 4 * columns]);
   assertEquals((await source.readRows("t", [])).length, 0);
+});
+
+Deno.test({
+  name: "a pipe is refused at once, and a file that is too large before it is read",
+  ignore: Deno.build.os === "windows",
+  fn: () =>
+    inTempDir(async (dir) => {
+      const pipe = `${dir}/pipe.png`, large = `${dir}/config.json`;
+      assertEquals((await new Deno.Command("mkfifo", { args: [pipe] }).output()).code, 0);
+      for (const open of [openSafetensors, readPicture, (path: string) => readBytes(fileAt(path))]) {
+        await assertRejects(() => open(pipe), TilereelError, `${pipe} is a device or a pipe, but a`);
+      }
+      await Deno.writeFile(large, new Uint8Array());
+      await Deno.truncate(large, 2 ** 40);
+      await assertRejects(
+        () => readJsonObject(large),
+        TilereelError,
+        `${large} has 1.00 TiB, but a JSON file of at most`,
+      );
+    }),
 });

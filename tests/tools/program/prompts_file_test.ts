@@ -2,7 +2,7 @@ import type { ClipValues } from "../../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../../tools/program/clip/clip_settings.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { BatchValues } from "../../../tools/program/clip/batch_options.ts";
-import { planClips, type PlanOptions } from "../../../cli/generate/clip_plan.ts";
+import { isMade, planClips, type PlanOptions } from "../../../cli/generate/clip_plan.ts";
 import { parsePrompts } from "../../../tools/program/clip/prompts.ts";
 import { readPrompts } from "../../../tools/program/prompts_file.ts";
 import { slug } from "../../../tools/program/clip/slug.ts";
@@ -218,6 +218,17 @@ Deno.test("a plan that cannot work is refused before anything is loaded", () =>
       await Deno.writeTextFile(prompts, `{"prompt": "a", "out": "${out}"}\n`);
       await refused({ prompts, out: dir }, `line 1: "out" is ${JSON.stringify(out)}, which does not lie in ${dir}`);
     }
+  }));
+
+Deno.test("a file without a byte is no clip that was made", () =>
+  inTempDir(async (dir) => {
+    await Deno.writeTextFile(`${dir}/a.mp4`, "");
+    await Deno.writeTextFile(`${dir}/b.mp4`, "clip");
+    assertEquals(await Promise.all(["a.mp4", "b.mp4", "c.mp4"].map((name) => isMade(`${dir}/${name}`))), [
+      false,
+      true,
+      false,
+    ]);
   }));
 
 Deno.test("one prompt: the seed is in the default name", async () => {
