@@ -10,7 +10,7 @@ import { WAN } from "../../../model/wan/family.ts";
 import { fixtureFolder } from "../fixtures.ts";
 import { mutateBytes } from "../mutate_bytes.ts";
 import { mutateJson } from "../mutate_json.ts";
-import { mutateSafetensors } from "../safetensors_bytes.ts";
+import { headerOf, mutateSafetensors, safetensorsBytes } from "../safetensors_bytes.ts";
 import type { FuzzTarget } from "../target.ts";
 import { noise } from "./pictures.ts";
 
@@ -55,6 +55,22 @@ export const comparisons: FuzzTarget = {
 
 export const dataset: FuzzTarget = {
   reads: "folders of training clips, and kept samples",
+  extremes: {
+    "a kept sample whose metadata replace its tensors": async (folder) => {
+      const cache = await LatentCache.open(folder), recipe = { source: "clip" }, path = cache.pathOf(recipe);
+      const text = { data: new Float32Array(12).fill(1), shape: [1, 3, 4] };
+      await cache.write(recipe, { latents: new Float32Array(8), shape: [1, 2, 1, 2, 2], conditioning: { text } });
+      const { header, data } = headerOf(await Deno.readFile(path));
+      (header.__metadata__ as Record<string, string>).conditioning = '{"text":null}';
+      await Deno.writeFile(path, safetensorsBytes(JSON.stringify(header), data));
+      return await cache.read(recipe);
+    },
+    "a clip with a name of 20,000 characters": async (folder) => {
+      const line = JSON.stringify({ file: "x".repeat(20_000), caption: "a cat" });
+      await Deno.writeTextFile(`${folder}/metadata.jsonl`, line);
+      return await captionedClips(folder, { width: 16, height: 16, frames: 5, fps: 16 }, WAN, () => {});
+    },
+  },
   open: async (folder) => {
     const line = '{"file": "a.gif", "caption": "a cat"}\n', listed = `${folder}/metadata.jsonl`;
     await Deno.writeFile(`${folder}/a.gif`, new Uint8Array(10));
