@@ -4,7 +4,7 @@ import { activation as activate } from "./activation.ts";
 import { writesHalves } from "../kernels/gemm/variants.ts";
 import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
-import { type GemmOptions, planGemm, recordGemm, sharedForms } from "./gemm.ts";
+import { type GemmOptions, isBindable, planGemm, recordGemm, sharedForms } from "./gemm.ts";
 import { transposeHalves } from "./transpose_halves.ts";
 import { type Operand, packedAway, PackedOperand } from "./packed_operand.ts";
 
@@ -34,7 +34,8 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
     return gpu.scope(() => linear(gpu, scaled(), w, { ...rest, transposed }));
   }
   if (gpu.tape) return taped(gpu, x, w, options);
-  if (transposed && options.precision === "f16" && gpu.f16 && w instanceof Tensor && w.dim(0) % 8 === 0) {
+  const turns = transposed && options.precision === "f16" && gpu.f16;
+  if (turns && w instanceof Tensor && w.dim(0) % 8 === 0 && isBindable(gpu, w)) {
     return gpu.scope(() => linear(gpu, x, transposeHalves(gpu, w), rest));
   }
   const plan = planGemm(gpu, x, w, options);
