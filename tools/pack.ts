@@ -13,7 +13,8 @@ import { flag, type OptionValues, path } from "./program/options.ts";
 import { checkWritable, writeAtomically } from "../model/files/output.ts";
 import { runAsProgram } from "./program/run_command.ts";
 import { writeTypes } from "./pack_types.ts";
-import { archiveOf, ROOT, stageModules } from "./stage_program.ts";
+import { ROOT } from "./program/bundle.ts";
+import { archiveOf, stageModules } from "./stage_program.ts";
 
 const options = {
   out: path({

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { TilereelError } from "../gpu/common/errors.ts";
-import { ROOT } from "./stage_program.ts";
+import { ROOT } from "./program/bundle.ts";
 
 /** In neither import map nor lock file, because what these name is downloaded with every fresh clone: this has 23 MB. */
 const TYPESCRIPT = "npm:typescript@5.9.3/tsc";

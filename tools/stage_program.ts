@@ -2,10 +2,7 @@ import { cp } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { create } from "tar";
-import { TilereelError } from "../gpu/common/errors.ts";
-
-/** The checkout. */
-export const ROOT = join(import.meta.dirname!, "..");
+import { bundle, ROOT } from "./program/bundle.ts";
 
 /** The program, and its workers, which `workerUrl` finds by their sources. */
 export const ENTRY_POINTS: EntryPoints = { main: "cli/main.ts", workers: ["cli/serve/worker.ts"] };
@@ -45,22 +42,6 @@ export async function stageModules(folder: string, { main, workers }: EntryPoint
 /** The path of a source's bundle. */
 function bundled(source: string): string {
   return source.replace(/ts$/, "js");
-}
-
-/**
- * Bundles modules of the checkout with all that they import.
- *
- * @param platform where the bundle runs: "browser" for a page
- * @param args of `deno bundle`
- * @throws {TilereelError} when they cannot be bundled
- */
-export async function bundle(platform: "deno" | "browser", ...args: readonly string[]): Promise<void> {
-  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["bundle", "--platform", platform, "--quiet", ...args],
-    cwd: ROOT,
-    stdin: "null",
-  }).output();
-  if (!success) throw new TilereelError(`deno bundle failed: ${new TextDecoder().decode(stderr).trim()}`);
 }
 
 /** Copies the demo model to `demo` in `folder`: where embeddedModelDir looks, or a page's `httpFolder`. */

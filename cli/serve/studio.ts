@@ -42,7 +42,7 @@ export function studioFiles(): ReadonlyMap<string, StudioFile> {
 
 async function bundleStudio(): Promise<Uint8Array<ArrayBuffer>> {
   // Not in the packages, which have what it makes.
-  const { bundle } = await import("../../tools/stage_program.ts");
+  const { bundle } = await import("../../tools/program/bundle.ts");
   const path = await Deno.makeTempFile({ suffix: ".js" });
   try {
     await bundle("browser", "--output", path, "tools/studio/studio.ts");

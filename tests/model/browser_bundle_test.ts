@@ -7,7 +7,7 @@ import { overall } from "../../model/progress.ts";
 import type { FileFormat } from "../../model/video/encode_video.ts";
 import { readClip } from "../../model/video/read/read_clip.ts";
 import { readyMethods } from "../../tools/program/clip/method_options.ts";
-import { bundle } from "../../tools/stage_program.ts";
+import { bundle } from "../../tools/program/bundle.ts";
 import type { Answer, Clip, Form, Request } from "../../tools/web/messages.ts";
 import { inTempDir, MODEL, ROOT } from "../process.ts";
 import { filesIn } from "./files/files_in.ts";

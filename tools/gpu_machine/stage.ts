@@ -6,7 +6,8 @@
  */
 import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { bundle, stageProgram } from "../stage_program.ts";
+import { bundle } from "../program/bundle.ts";
+import { stageProgram } from "../stage_program.ts";
 
 /** Entry points besides those that `stageProgram` bundles. */
 const BENCHMARKS = {

@@ -6,7 +6,8 @@
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { bundle, ROOT, stageDemoModel } from "../stage_program.ts";
+import { bundle, ROOT } from "../program/bundle.ts";
+import { stageDemoModel } from "../stage_program.ts";
 import { serveFolder } from "./serve_folder.ts";
 
 /** Files that are copied as they are. */
