@@ -19,6 +19,13 @@ const WEBGPU = [
 export async function openBrowser({ webgpu = true } = {}): Promise<Browser> {
   return await chromium.launch({
     executablePath: CHROMIUM!,
+    env: environment(),
     args: ["--no-sandbox", ...webgpu ? WEBGPU : ["--disable-features=WebGPU", "--disable-gpu"]],
   });
+}
+
+/** The environment without the choice of a Vulkan driver, which would hide Chromium's own SwiftShader. */
+function environment(): Record<string, string> {
+  const { VK_DRIVER_FILES: _, VK_ICD_FILENAMES: __, ...rest } = Deno.env.toObject();
+  return rest;
 }

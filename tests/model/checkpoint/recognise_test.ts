@@ -382,7 +382,7 @@ Deno.test("the command line answers so wherever a file or model is named", async
     const [args, message] of [
       [["generate", "a", "--model", hub[0]], hub[1]],
       [["info", hub[0]], hub[1]],
-      [["info", router], "is a safetensors file with a router of VORTA, but the folder of"],
+      [["generate", "a", "--model", router], "is a safetensors file with a router of VORTA, but the folder of"],
       [["generate", "a", "--router", shard], "holds no router, but a Wan transformer in the diffusers layout"],
       [["generate", "a", "--tiles", router], "holds no tiles, but a router of VORTA"],
       [["generate", "a", "--latents", router], "has a router of VORTA, but no tensor called"],
