@@ -45,7 +45,7 @@ const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
   { subgroups: [4, 1], rows: 16, keys: 32, sums: "f32", turns: 1, apart: false },
   { subgroups: [2, 2], rows: 32, keys: 32, sums: "f32", turns: 1, apart: false },
   { subgroups: [4, 2], rows: 32, keys: 32, sums: "f32", turns: 1, apart: true, delayed: true },
-  { subgroups: [2, 2], rows: 32, keys: 32, sums: "f16", turns: 1, apart: false },
+  { subgroups: [2, 2], rows: 32, keys: 32, sums: "f16", turns: 1, apart: true, delayed: true },
   { subgroups: [4, 2], rows: 32, keys: 32, sums: "i32", turns: 1, apart: true, delayed: true },
 ];
 

@@ -50,7 +50,10 @@ ${readStep("0u")}
     workgroupBarrier();
 ${stage}
     workgroupBarrier();
+    // The branch is always taken. Without it, compilers move these reads behind the products, to where they are used.
+    if (p.m != 0u) {
 ${readStep("min(done + 1u, steps - 1u)")}
+    }
 ${multiply(by, layout)}
   }
 ${storeSums(by, layout)}`,

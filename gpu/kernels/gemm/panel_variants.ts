@@ -20,6 +20,7 @@ export interface PanelVariant {
 
 /** For large products. They start with the best guess for a large GPU. */
 const TILES: readonly PanelTile[] = [
+  { subgroups: [2, 2], units: [5, 4], depth: 2 },
   { subgroups: [2, 2], units: [4, 4], depth: 2 },
 ];
 
