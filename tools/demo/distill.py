@@ -22,10 +22,10 @@ import torch
 
 import common
 import judge
-from clips import BACKGROUNDS, COLORS, FRAMES, PATTERNS, caption, sample_object
+from clips import BACKGROUNDS, COLORS, FRAMES, MOTIONS, PATTERNS, RETURNS, SCENE_MOTIONS, caption, sample_object
 from common import DEVICE, Trainer, cosine, log
 from sample import contact_sheet
-from train_transformer import SHIFT, TOKENS, Velocity
+from train_transformer import FAR, SHIFT, TOKENS, Velocity, load_transformer
 
 #: Steps of the student, and the teacher's within each.
 STEPS, WITHIN = 4, 5
@@ -40,17 +40,24 @@ def noise_level(step, steps):
     return SHIFT * u / (1 + (SHIFT - 1) * u)
 
 
+def tokens_of(size):
+    """The transformer's tokens of a clip."""
+    return (1 + (FRAMES[size] - 1) // 4) * (size // 16) ** 2
+
+
 def wide(s):
     return s.view(-1, 1, 1, 1, 1)
 
 
 def random_caption(rng):
-    """A caption as those of clips, every second with two objects."""
-    objects = [sample_object(rng)]
-    if rng.random() < 0.5:
-        objects.append(sample_object(rng, rng.choice([c for c in COLORS if c != objects[0]["color"]])))
+    """A caption as those of clips, every second with two objects, without the search for places that a clip needs."""
+    kind = rng.random() / FAR
+    scenes, motions = kind < 0.4, SCENE_MOTIONS if kind < 0.4 else RETURNS if kind < 1 else MOTIONS
+    objects = [sample_object(rng, motions=motions)]
+    if scenes or rng.random() < 0.5:
+        objects.append(sample_object(rng, rng.choice([c for c in COLORS if c != objects[0]["color"]]), motions if scenes else MOTIONS))
     pattern = rng.choices(PATTERNS, [0.6, 0.2, 0.2])[0]
-    return caption(dict(objects=objects, background=rng.choice(list(BACKGROUNDS)), pattern=pattern))
+    return caption(dict(objects=objects, background=rng.choice(list(BACKGROUNDS)), pattern=pattern, scenes=scenes))
 
 
 class Lora(torch.nn.Module):
@@ -156,7 +163,7 @@ def main():
     p.add_argument("--rank", type=int, default=16)
     p.add_argument("--lr", type=float, default=2e-3)
     p.add_argument("--sizes", type=int, nargs="+", default=[128], help="of rounds, in turn")
-    p.add_argument("--batch", type=int, default=128, help="clips at 128; a fourth of that at 256")
+    p.add_argument("--batch", type=int, default=128, help="clips at 128; as many tokens at other sizes")
     p.add_argument("--rounds", type=int, default=6, help="training steps to one of the teacher")
     p.add_argument("--pool", type=int, default=8192)
     p.add_argument("--judged", type=int, default=64)
@@ -165,7 +172,7 @@ def main():
     p.add_argument("--tiny", action="store_true")
     args = p.parse_args()
     common.setup(args.seed)
-    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
     from safetensors.torch import load_file, save_file
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
@@ -185,7 +192,7 @@ def main():
 
     vae = AutoencoderKLWan.from_pretrained(f"{args.model}/vae", torch_dtype=torch.float32).to(DEVICE).eval().requires_grad_(False)
     mean, std = (torch.tensor(v, device=DEVICE).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
-    dit = WanTransformer3DModel.from_pretrained(f"{args.model}/transformer", torch_dtype=torch.float32).to(DEVICE).eval()
+    dit = load_transformer(args.model).eval()
     lora = Lora(dit, args.rank)
     if args.init:
         lora.load(load_file(args.init))
@@ -260,7 +267,7 @@ def main():
     @torch.no_grad()
     def render(size, way):
         """Latents and clips of all prompts. `way(x, e)`: from noise to latents."""
-        count = args.batch if size == 128 else args.batch // 4
+        count = share(args.batch, size)
         x, made = noise(size), []
         for i in range(0, len(x), count):
             some, e = x[i:i + count], asked[i:i + count]
@@ -268,7 +275,7 @@ def main():
             # Batches of one size, which is compiled already.
             made.append(way(torch.cat([some, x[:1].expand(fill, -1, -1, -1, -1)]), torch.cat([e, asked[:1].expand(fill, -1, -1)]))[:len(some)])
         z = torch.cat(made)
-        few = 16 if size == 128 else 4
+        few = share(16, size)
         clips = torch.cat([vae.decode(z[i:i + few] * std + mean).sample.clamp(-1, 1) for i in range(0, len(z), few)])
         return (clips.permute(0, 2, 3, 4, 1) * 127.5 + 127.5).round().to(torch.uint8).cpu().numpy()
 
@@ -314,6 +321,9 @@ def main():
         with open(f"{args.out}/results.json", "w") as f:
             json.dump(results, f, indent=1)
 
+    def share(count, size):
+        return max(1, count * tokens_of(128) // tokens_of(size))
+
     sizes = sorted(set(args.sizes))
     if args.judge:
         for size in sizes:
@@ -322,7 +332,7 @@ def main():
                 lora.load(load_file(file))
                 judged(os.path.basename(file).removesuffix(".safetensors"), size, walked(lora.factors))
         return
-    walkers = {s: Walkers(s, args.batch if s == 128 else max(1, args.batch // 4), args.pool if s == 128 else args.pool // 4, texts) for s in sizes}
+    walkers = {s: Walkers(s, share(args.batch, s), share(args.pool, s), texts) for s in sizes}
     for s in sizes:
         for _ in range(STEPS):
             round_of(walkers[s], 1.0 if not args.init else 0.5)

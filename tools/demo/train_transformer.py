@@ -173,6 +173,16 @@ def compiled_block():
     return block
 
 
+def load_transformer(model):
+    """The transformer of a model's folder, float32."""
+    from diffusers import WanTransformer3DModel
+    from safetensors.torch import load_file
+
+    dit = WanTransformer3DModel(**TRANSFORMER).to(DEVICE)
+    dit.load_state_dict({n: t for file in glob.glob(f"{model}/transformer/*.safetensors") for n, t in load_file(file).items()})
+    return dit
+
+
 class Velocity:
     """WanTransformer3DModel's function from its weights: fused projections, one compiled block for all layers."""
 
@@ -278,7 +288,6 @@ def main():
     args = p.parse_args()
     common.setup(args.seed)
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-    from safetensors.torch import load_file
     from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
     kinds = [tuple(int(n) for n in k.split("x")) for k in args.clips]
@@ -295,8 +304,7 @@ def main():
         text, dit = UMT5EncoderModel(UMT5Config(vocab_size=len(tokenizer), **TEXT)).to(DEVICE), WanTransformer3DModel(**TRANSFORMER).to(DEVICE)
     else:
         text = UMT5EncoderModel.from_pretrained(f"{args.init}/text_encoder").float().to(DEVICE)
-        dit = WanTransformer3DModel(**TRANSFORMER).to(DEVICE)
-        dit.load_state_dict({n: t for file in glob.glob(f"{args.init}/transformer/*.safetensors") for n, t in load_file(file).items()})
+        dit = load_transformer(args.init)
     text.train().requires_grad_(True)
     dit.train().requires_grad_(True)
     both = torch.nn.ModuleDict(dict(text=text, dit=dit))
