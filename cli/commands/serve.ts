@@ -12,6 +12,7 @@ import { Farewell } from "../../tools/program/signals.ts";
 import { PlanningModel } from "../generate/plan.ts";
 import { serveApp } from "../serve/app.ts";
 import { LOOPBACK } from "../serve/guard.ts";
+import { hasEnded } from "../serve/job.ts";
 import { JobStore } from "../serve/job_store.ts";
 import { Queue } from "../serve/queue.ts";
 
@@ -68,7 +69,7 @@ async function run(values: ServeValues): Promise<number> {
   }
   using planning = await PlanningModel.open(rest);
   const { defaults: own, family: { multiples } } = planning.model;
-  const largest = { ...own, ...size, ...frames !== undefined && { frames } };
+  // The largest clip is also what a request gets that names no size.
   const defaults = { ...own, ...size, ...frames !== undefined && { frames } };
   const clipValues = Object.fromEntries(
     Object.entries(rest).filter(([name]) => Object.hasOwn(methodOptions, name) && Object.hasOwn(batchOptions, name)),
@@ -78,19 +79,19 @@ async function run(values: ServeValues): Promise<number> {
     ...{ defaults, multiples, values: { ...clipValues, ...size && { size }, ...frames !== undefined && { frames } } },
   };
   const checkSize = ({ width, height, frames }: { width: number; height: number; frames: number }) => {
-    if (width * height * frames <= largest.width * largest.height * largest.frames) return;
+    if (width * height * frames <= defaults.width * defaults.height * defaults.frames) return;
     throw new TilereelError(
       `the clip has ${width}x${height} pixels and ${frames} frames, but this server makes clips up to ` +
-        `${largest.width}x${largest.height} and ${largest.frames}: ask for less, or start it with --size and --frames`,
+        `${defaults.width}x${defaults.height} and ${defaults.frames}: ask for less, or start it with --size and --frames`,
       { option: "size" },
     );
   };
   const onBug = (error: unknown) => console.error(`tilereel: this is a bug: ${(error as Error)?.stack ?? error}`);
   using store = await JobStore.open(out);
-  using queue = new Queue(store, { open: rest, largest }, onBug);
+  using queue = new Queue(store, { open: rest, largest: defaults }, onBug);
   const app = serveApp({ hosts: [host, ...LOOPBACK], token }, { store, queue, planning, served, checkSize }, onBug);
   const server = listen({ hostname: host, port }, app.fetch);
-  const waiting = store.all.filter(({ status }) => status === "queued" || status === "in_progress").length;
+  const waiting = store.all.filter((job) => !hasEnded(job)).length;
   const address = `http://${host.includes(":") ? `[${host}]` : host}:${server.addr.port}`;
   console.log(`Serving ${served.model}. The studio: ${address}/${token === undefined ? "" : "?token=SECRET"}`);
   console.log(`For programs: ${address}/v1/videos`);

@@ -7,10 +7,11 @@ import { PAGE_HEADERS, studioFiles } from "./studio.ts";
 import { estimateRoute, type VideoRoutes, videoRoutes } from "./videos.ts";
 
 /** All routes of the server. */
-export function serveApp(door: Door, routes: VideoRoutes, onBug: (error: unknown) => void): Hono {
+export function serveApp(door: Omit<Door, "isPublic">, routes: VideoRoutes, onBug: (error: unknown) => void): Hono {
   const app = new Hono(), { served } = routes, created = Math.floor(Date.now() / 1000);
-  app.use(guard(door));
-  for (const [path, { type, read }] of studioFiles()) {
+  const files = studioFiles();
+  app.use(guard({ ...door, isPublic: (path) => files.has(path) }));
+  for (const [path, { type, read }] of files) {
     app.get(path, async (context) => context.body(await read(), 200, { "content-type": type, ...PAGE_HEADERS }));
   }
   app.route("/v1/videos", videoRoutes(routes));

@@ -28,7 +28,7 @@ export interface Job {
 }
 
 /** Whether nothing more will happen to it. */
-export function hasEnded({ status }: Job): boolean {
+export function hasEnded({ status }: Pick<Job, "status">): boolean {
   return status === "completed" || status === "failed";
 }
 

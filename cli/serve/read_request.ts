@@ -50,7 +50,7 @@ export async function readBody(request: Request): Promise<Readonly<Record<string
 
 /** @throws {RequestError} if there are too many */
 async function bytesOf(request: Request): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array[] = [];
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
   let length = 0;
   for await (const chunk of request.body ?? []) {
     length += chunk.length;
@@ -59,13 +59,7 @@ async function bytesOf(request: Request): Promise<Uint8Array<ArrayBuffer>> {
     }
     chunks.push(chunk);
   }
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
 
 function asJson(text: string): unknown {

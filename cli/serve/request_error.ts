@@ -1,4 +1,3 @@
-import { HTTPException } from "hono/http-exception";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { requestOptions } from "../../tools/program/clip/batch_options.ts";
 import { withKeys } from "../../tools/program/clip/read_values.ts";
@@ -27,9 +26,6 @@ export function errorAnswer(error: unknown) {
   if (error instanceof TilereelError) {
     const message = withKeys(error.message, requestOptions);
     return { status: 400 as const, body: answer(message, "invalid_request_error", null, error.option ?? null) };
-  }
-  if (error instanceof HTTPException) {
-    return { status: error.status, body: answer(error.message, "invalid_request_error") };
   }
   const why = "something went wrong in the server, which printed what: please report it";
   return { status: 500 as const, body: answer(why, "server_error") };

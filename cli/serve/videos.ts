@@ -2,6 +2,8 @@ import { type Context, Hono } from "hono";
 import { quoted } from "../../gpu/common/errors.ts";
 import type { ClipSize } from "../../model/video_size.ts";
 import type { BatchValues } from "../../tools/program/clip/batch_options.ts";
+import { isNotFound } from "../../model/files/file_error.ts";
+import { fileAnswer } from "../../tools/program/file_answer.ts";
 import type { PlanningModel } from "../generate/plan.ts";
 import { eventStream } from "./event_stream.ts";
 import { hasEnded, ID, type Job, newId } from "./job.ts";
@@ -9,7 +11,6 @@ import type { JobStore } from "./job_store.ts";
 import type { Queue } from "./queue.ts";
 import { readBody, readClip, type Served } from "./read_request.ts";
 import { RequestError } from "./request_error.ts";
-import { sendFile } from "./send_file.ts";
 import { videoObject } from "./video_object.ts";
 
 /** The most jobs of a page of the list. */
@@ -114,7 +115,11 @@ export function videoRoutes({ store, queue, planning, served, checkSize }: Video
     if (job.status !== "completed") {
       throw new RequestError(409, `the video is ${job.status.replace("_", " ")}: it has no content`, "not_ready");
     }
-    return await sendFile(context, store.clipPath(job.id), "video/mp4");
+    const file = await Deno.open(store.clipPath(job.id)).catch((error) => {
+      if (isNotFound(error)) throw new RequestError(404, "the file of this video was removed", "not_found");
+      throw error;
+    });
+    return await fileAnswer(file, context.req.header("range"), "video/mp4");
   });
 
   app.get("/:id/preview", (context) => {

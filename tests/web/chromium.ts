@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { type Browser, chromium } from "playwright-core";
+import { type Browser, chromium, type Page } from "playwright-core";
 
 /** Where Debian and others install Chromium. `CHROMIUM` names another. */
 const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
@@ -28,4 +28,14 @@ export async function openBrowser({ webgpu = true } = {}): Promise<Browser> {
 function environment(): Record<string, string> {
   const { VK_DRIVER_FILES: _, VK_ICD_FILENAMES: __, ...rest } = Deno.env.toObject();
   return rest;
+}
+
+/** Errors of a page, and requests that leave the machine. */
+export function watchPage(page: Page, url: string): string[] {
+  const wrong: string[] = [];
+  page.on("pageerror", (error) => wrong.push(error.message));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(url) && !/^(data|blob):/.test(request.url())) wrong.push(request.url());
+  });
+  return wrong;
 }

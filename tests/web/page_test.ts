@@ -6,7 +6,7 @@ import type { Browser, Download, Page } from "playwright-core";
 import { buildPage } from "../../tools/web/build.ts";
 import { serveFolder } from "../../tools/web/serve_folder.ts";
 import { inTempDir, MODEL, tilereel } from "../process.ts";
-import { CHROMIUM, openBrowser } from "./chromium.ts";
+import { CHROMIUM, openBrowser, watchPage } from "./chromium.ts";
 
 /** A clip that SwiftShader renders in seconds. */
 const QUICK = { size: "32x32", frames: "5", steps: "2", seed: "1" };
@@ -30,12 +30,7 @@ function pageTest(name: string, test: (page: Page, dir: string) => Promise<void>
         try {
           browser = await openBrowser(options);
           const page = await browser.newPage();
-          const wrong: string[] = [];
-          page.on("pageerror", (error) => wrong.push(error.message));
-          page.on("request", (request) => {
-            if (!request.url().startsWith(address) && !/^(data|blob):/.test(request.url())) wrong.push(request.url());
-          });
-          const address = `http://127.0.0.1:${server.addr.port}/`;
+          const address = `http://127.0.0.1:${server.addr.port}/`, wrong = watchPage(page, address);
           await page.goto(address);
           await test(page, dir);
           assertEquals(wrong, []);

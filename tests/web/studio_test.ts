@@ -5,7 +5,7 @@ import type { Browser, Page } from "playwright-core";
 import { readRecord } from "../../model/video/record.ts";
 import { type Server, startServer } from "../cli/serve/server.ts";
 import { inTempDir } from "../process.ts";
-import { CHROMIUM, openBrowser } from "./chromium.ts";
+import { CHROMIUM, openBrowser, watchPage } from "./chromium.ts";
 
 const PATIENCE = { timeout: 120_000 };
 
@@ -37,16 +37,6 @@ function studioTest(name: string, test: (page: Page, server: Server, dir: string
         }
       }),
   });
-}
-
-/** Errors of a page, and requests that leave the machine. */
-function watchPage(page: Page, url: string): string[] {
-  const wrong: string[] = [];
-  page.on("pageerror", (error) => wrong.push(error.message));
-  page.on("request", (request) => {
-    if (!request.url().startsWith(url) && !/^(data|blob):/.test(request.url())) wrong.push(request.url());
-  });
-  return wrong;
 }
 
 async function fill(page: Page, values: Readonly<Record<string, string>>): Promise<void> {

@@ -1,4 +1,5 @@
 /// <reference lib="dom" />
+import { hasEnded } from "../../cli/serve/job.ts";
 import type { videoObject } from "../../cli/serve/video_object.ts";
 
 /** A video as the server describes it. */
@@ -53,7 +54,7 @@ export function watch(id: string, onChange: (job: VideoJob | undefined) => void)
   const events = new EventSource(address(`/v1/videos/${id}/events`));
   events.addEventListener("video", ({ data }) => {
     const job = JSON.parse(data) as VideoJob;
-    if (job.status === "completed" || job.status === "failed") events.close();
+    if (hasEnded(job)) events.close();
     onChange(job);
   });
   events.addEventListener("deleted", () => {

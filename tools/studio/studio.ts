@@ -6,9 +6,11 @@
 /// <reference lib="dom" />
 import { memoryFile } from "../../model/files/memory.ts";
 import { readFileRecord } from "../../model/video/file_record.ts";
-import { randomPrompt, VOCABULARY } from "../web/demo_prompts.ts";
+import { hasEnded } from "../../cli/serve/job.ts";
+import { randomPrompt } from "../web/demo_prompts.ts";
 import { button, byId, element } from "../web/elements.ts";
 import { routeMap } from "../web/route_map.ts";
+import { vocabularyRows } from "../web/vocabulary.ts";
 import { address, ask, create, type FieldSchema, type VideoJob, watch } from "./api.ts";
 import { type Compared, Comparison } from "./comparison.ts";
 import { buildFields, formValues, useSettings } from "./settings_form.ts";
@@ -73,12 +75,7 @@ async function open(): Promise<void> {
 function showVocabulary(): void {
   byId("words").hidden = false;
   prompt.value = "a big red circle moving right on a black background";
-  for (const [kind, words] of Object.entries(VOCABULARY)) {
-    const row = element("p", { className: "note", textContent: `${kind}: ` });
-    const put = (word: string) => prompt.setRangeText(word, prompt.selectionStart, prompt.selectionEnd, "end");
-    row.append(...words.map((word) => button(word, () => put(word), "word")));
-    byId("vocabulary").append(row);
-  }
+  byId("vocabulary").append(...vocabularyRows(prompt));
 }
 
 async function render(): Promise<void> {
@@ -109,10 +106,6 @@ async function loadClips(): Promise<void> {
   for (const job of page.data.toReversed()) if (!hasEnded(job)) addJob(job);
   for (const job of page.data) if (hasEnded(job)) clips.append(card(job));
   showEmpty();
-}
-
-function hasEnded({ status }: VideoJob): boolean {
-  return status === "completed" || status === "failed";
 }
 
 function showEmpty(): void {

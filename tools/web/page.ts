@@ -6,12 +6,13 @@
 /// <reference lib="dom" />
 import type { FileFormat } from "../../model/mod.ts";
 import { comparable, Wipe } from "./compare.ts";
-import { randomPrompt, VOCABULARY } from "./demo_prompts.ts";
+import { randomPrompt } from "./demo_prompts.ts";
 import { droppedFiles, filesOfInput } from "./dropped_files.ts";
 import { button, byId, element } from "./elements.ts";
 import type { Answer, Clip, Request } from "./messages.ts";
 import { imagesOf, Player } from "./player.ts";
 import { routeMap } from "./route_map.ts";
+import { vocabularyRows } from "./vocabulary.ts";
 
 /** The largest clip that weights are placed for. */
 const LARGEST = { width: 256, height: 256, frames: 29 };
@@ -241,15 +242,7 @@ function save(file: Uint8Array<ArrayBuffer>, format: FileFormat): void {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-for (const [kind, words] of Object.entries(VOCABULARY)) {
-  const row = element("p", { className: "note", textContent: `${kind}: ` });
-  row.append(
-    ...words.map((word) =>
-      button(word, () => prompt.setRangeText(word, prompt.selectionStart, prompt.selectionEnd, "end"), "word")
-    ),
-  );
-  byId("vocabulary").append(row);
-}
+byId("vocabulary").append(...vocabularyRows(prompt));
 setPlaying(player.playing);
 showSettings();
 if (!navigator.gpu) {

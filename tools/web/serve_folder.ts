@@ -1,4 +1,5 @@
 import { extname, join } from "node:path";
+import { fileAnswer } from "../program/file_answer.ts";
 
 const TYPES: Readonly<Record<string, string>> = {
   ".html": "text/html; charset=utf-8",
@@ -24,27 +25,7 @@ export function serveFolder(folder: string, port = 0): Deno.HttpServer<Deno.NetA
       file?.close();
       return new Response("not found", { status: 404 });
     }
-    const headers = { "content-type": TYPES[extname(name)] ?? "application/octet-stream", "accept-ranges": "bytes" };
-    const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.get("range") ?? "") ?? [];
-    if (from === undefined) return new Response(file.readable, { headers });
-    const start = Number(from), end = Math.min(stat.size, to ? Number(to) + 1 : stat.size);
-    await file.seek(start, Deno.SeekMode.Start);
-    let left = end - start;
-    const range = new TransformStream<Uint8Array, Uint8Array>({
-      transform(chunk, controller) {
-        const part = chunk.subarray(0, left);
-        left -= part.length;
-        controller.enqueue(part);
-        if (left === 0) controller.terminate();
-      },
-    });
-    return new Response(file.readable.pipeThrough(range), {
-      status: 206,
-      headers: {
-        ...headers,
-        "content-range": `bytes ${start}-${end - 1}/${stat.size}`,
-        "content-length": `${end - start}`,
-      },
-    });
+    const type = TYPES[extname(name)] ?? "application/octet-stream";
+    return await fileAnswer(file, request.headers.get("range") ?? undefined, type);
   });
 }

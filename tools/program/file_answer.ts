@@ -1,15 +1,13 @@
-import type { Context } from "hono";
-import { isNotFound } from "../../model/files/file_error.ts";
-import { RequestError } from "./request_error.ts";
-
-/** Answers with a file, or with the range of it that the request names, as players of video ask for. */
-export async function sendFile(context: Context, path: string, type: string): Promise<Response> {
-  const file = await Deno.open(path).catch((error) => {
-    if (isNotFound(error)) throw new RequestError(404, "the file of this video was removed", "not_found");
-    throw error;
-  });
+/**
+ * Answers a request with an open file, or with the range of bytes that its header names. The file is closed when it is
+ * sent.
+ *
+ * @param range the header: "bytes=0-99", or nothing for the whole file
+ * @param type the media type of the file
+ */
+export async function fileAnswer(file: Deno.FsFile, range: string | undefined, type: string): Promise<Response> {
   const { size } = await file.stat(), headers = { "content-type": type, "accept-ranges": "bytes" };
-  const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(context.req.header("range") ?? "") ?? [];
+  const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(range ?? "") ?? [];
   if (from === undefined) {
     return new Response(file.readable, { headers: { ...headers, "content-length": String(size) } });
   }
