@@ -58,7 +58,7 @@ testVariants("what f16 cannot hold of a product's input is counted once, however
 }, f16OrPlain);
 
 testVariants("what f16 cannot hold is counted where an output is handed on in f16, too", async ({ gpu }) => {
-  const [m, k, wide] = [1500, 72, 1400];
+  const [m, k, wide] = [1900, 72, 1400];
   const x = gpu.upload(randn(m * k, 1), [m, k]), up = gpu.upload(randn(wide * k, 2), [wide, k]);
   const down = gpu.upload(randn(1400 * wide, 3), [1400, wide]);
   const bias = gpu.upload(Float32Array.from({ length: wide }, (_, i) => i === 7 ? 1e6 : 0), [wide]);

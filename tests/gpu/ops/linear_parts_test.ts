@@ -19,7 +19,7 @@ async function limited<T>(gpu: Gpu, bytes: number, work: () => T | Promise<T>): 
 
 // An odd number of columns is for plain kernels everywhere; the last part is small, or has one row; many rows of x are
 // for the kernels of large products.
-for (const [m, n, k] of [[5, 1025, 24], [67, 700, 72], [1500, 1400, 64]] as const) {
+for (const [m, n, k] of [[5, 1025, 24], [67, 700, 72], [1900, 1400, 64]] as const) {
   for (const dtype of ["f32", "f16"] as const) {
     testVariants(
       `linear ${m}x${n}x${k}, a weight in parts of ${dtype}, gives bit for bit what it does whole`,

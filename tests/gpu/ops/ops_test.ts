@@ -79,7 +79,7 @@ testVariants(
   "linear layers one after the other give the same whatever form operands are handed on in",
   async ({ gpu }) => {
     // So many tiles that matrix units take them in blocks, which neither the rows nor the columns fill.
-    const [m, k, wide, n] = [1500, 72, 1400, 1400];
+    const [m, k, wide, n] = [1900, 72, 1400, 1400];
     const x = gpu.upload(randn(m * k, 1), [m, k]),
       up = noise(gpu, [wide, k], "bf16"),
       down = noise(gpu, [n, wide], "bf16");
@@ -255,7 +255,7 @@ testVariants("layer norm, plain, affine and adaptive", async ({ gpu }) => {
 
 Deno.test("the largest matrix units there are take operands in blocks at the sizes that are tested", () => {
   const gpu = dryGpu({ precision: "f16", matrixUnits: NVIDIA_MATRIX_UNITS });
-  const sizes = [[1500, 72, 1400], [1500, 1400, 1400], [1100, 544, 1920], [130, 96, 8192], [330, 256, 5640]] as const;
+  const sizes = [[1900, 72, 1400], [1900, 1400, 1400], [1300, 544, 1920], [170, 96, 8192], [330, 256, 5640]] as const;
   for (const [rows, k, n] of sizes) assert(sharedForms(gpu, rows, gpu.tensor([n, k], "bf16")).x, `${rows} ${k} ${n}`);
 });
 
@@ -263,7 +263,7 @@ testVariants(
   "a layer norm's output is the same to products in whatever form they take it, in pieces too",
   async ({ gpu }) => {
     // So many outputs that matrix units take their operands in blocks.
-    for (const [m, k, n] of [[1100, 544, 1920], [130, 96, 8192]] as const) {
+    for (const [m, k, n] of [[1300, 544, 1920], [170, 96, 8192]] as const) {
       const x = gpu.upload(randn(m * k, 1, 3), [1, m, k]), w = noise(gpu, [n, k], "bf16");
       const mod = gpu.upload(randn(6 * k, 4), [1, 6, k]);
       const adaptive = { scale: { tensor: mod, index: 4 }, shift: { tensor: mod, index: 3 } };
