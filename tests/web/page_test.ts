@@ -91,7 +91,7 @@ pageTest("the page renders what the command line renders, with each kind of atte
     const made = await tilereel([
       ...["generate", "a big red circle moving right on a black background", "--attention", attention, ...args],
       ...["--out", theirs, "--gpu", "software"],
-      ...attention === "veda" ? ["--keep", "0.5"] : [],
+      ...attention === "veda" ? ["--keep", "0.75"] : [],
     ]);
     assertEquals(made.code, 0, made.err);
     const decibels = psnr(await pixels(ours), await pixels(theirs));
