@@ -6,6 +6,7 @@
 /// <reference lib="webworker" />
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { LastingPipeline } from "../../model/lasting_pipeline.ts";
+import { Previews } from "../../model/previews.ts";
 import { overall, type Progress } from "../../model/progress.ts";
 import { encodeVideo } from "../../model/video/encode_video.ts";
 import type { Clip } from "../generate/clip_plan.ts";
@@ -36,17 +37,18 @@ async function make(job: string, clip: Clip): Promise<void> {
   const controller = new AbortController(), { signal } = controller;
   current = { job, controller };
   const onProgress = (progress: Progress) => post({ job, progress, overall: overall(progress) ?? 0 });
+  const onNote = (note: string) => post({ job, note });
   try {
     planning ??= await PlanningModel.open(opening!.open);
-    const ready = await planning.ready(clip), open = await workshop.open({ signal, onProgress });
-    const { record, bytes, seconds, report } = await renderClip(open, ready, {
-      ...{ signal, onProgress },
-      onNote: (note) => post({ job, note }),
-      onPreview: async (clean) => {
-        const preview = await open.pipeline.preview(clean);
-        if (preview) post({ job, preview: await encodeVideo(preview, "png") });
-      },
+    const ready = await planning.ready(clip), open = await workshop.open({ signal, onProgress, onNote });
+    const previews = new Previews(open.pipeline, {
+      fps: ready.settings.fps,
+      show: async (preview) => post({ job, preview: await encodeVideo(preview, "png") }),
     });
+    const { record, bytes, seconds, report } = await renderClip(open, ready, {
+      ...{ signal, onProgress, onNote },
+      onPreview: previews.onPreview,
+    }).finally(() => previews.end());
     const routes = report.routes?.map((step) => step.map((heads) => heads.join("")));
     post({ job, made: { record, bytes, seconds, ...routes && { routes } } });
   } catch (error) {

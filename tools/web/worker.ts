@@ -16,6 +16,7 @@ import {
   modelIdentity,
   openModelFolder,
   overall,
+  Previews,
   type Progress,
   VideoPipeline,
 } from "../../model/mod.ts";
@@ -88,17 +89,15 @@ async function render(form: Form, signal: AbortSignal): Promise<void> {
   const methods = await readyMethods(values, model), { pipeline } = await lasting.open({ signal, onProgress });
   const settings = clipSettings(request, pipeline.defaults);
   let report: AttentionReport = { density: 1 };
+  const previews = new Previews(pipeline, { fps: settings.fps, show: (preview) => post({ preview }) });
   const video = await pipeline.generate({
     ...settings,
     ...methods.options,
     ...{ signal, onProgress },
     onAttention: (told) => report = told,
     onNote: (note) => post({ note }),
-    onPreview: async (clean) => {
-      const preview = await pipeline.preview(clean);
-      if (preview) post({ preview });
-    },
-  });
+    onPreview: previews.onPreview,
+  }).finally(() => previews.end());
   const identity = await modelIdentity(await openModelFolder(model));
   const record = {
     ...plannedRecord({ settings, methods, model: model.path, identity, opened: pipeline }),
