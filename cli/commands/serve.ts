@@ -12,7 +12,6 @@ import { Farewell } from "../../tools/program/signals.ts";
 import { PlanningModel } from "../generate/plan.ts";
 import { serveApp } from "../serve/app.ts";
 import { LOOPBACK } from "../serve/guard.ts";
-import { hasEnded } from "../serve/job.ts";
 import { JobStore } from "../serve/job_store.ts";
 import { Queue } from "../serve/queue.ts";
 
@@ -91,7 +90,7 @@ async function run(values: ServeValues): Promise<number> {
   using queue = new Queue(store, { open: rest, largest: defaults }, onBug);
   const app = serveApp({ hosts: [host, ...LOOPBACK], token }, { store, queue, planning, served, checkSize }, onBug);
   const server = listen({ hostname: host, port }, app.fetch);
-  const waiting = store.all.filter((job) => !hasEnded(job)).length;
+  const { waiting } = store;
   const address = `http://${host.includes(":") ? `[${host}]` : host}:${server.addr.port}`;
   console.log(`Serving ${served.model}. The studio: ${address}/${token === undefined ? "" : "?token=SECRET"}`);
   console.log(`For programs: ${address}/v1/videos`);

@@ -19,7 +19,11 @@ export function serveApp(door: Omit<Door, "isPublic">, routes: VideoRoutes, onBu
   app.post("/v1/estimates", (context) => estimate(context.req.raw));
   const model = { id: served.model, object: "model", created, owned_by: "tilereel", defaults: served.defaults };
   app.get("/v1/models", (context) => context.json({ object: "list", data: [model] }));
-  app.get("/health", (context) => context.json({ status: "ok", version: config.version }));
+  app.get("/health", (context) =>
+    context.json({
+      ...{ status: "ok", version: config.version, waiting: routes.store.waiting },
+      gpu_memory: routes.queue.memory ?? null,
+    }));
   app.get("/openapi.json", (context) => context.json(openApi(served)));
   app.notFound((context) => {
     const { status, body } = errorAnswer(

@@ -14,6 +14,8 @@ export interface Job {
   readonly fps: number;
   readonly status: JobStatus;
   readonly started?: number;
+  /** How many times it was begun: again after each time that the server ended before it did. */
+  readonly begun?: number;
   readonly completed?: number;
   /** Why it failed. */
   readonly error?: { readonly code: "cancelled" | "failed"; readonly message: string };

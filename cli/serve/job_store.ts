@@ -9,6 +9,9 @@ import { hasEnded, ID, type Job } from "./job.ts";
 /** The file that a server holds a lock on, so that no second one uses its folder. */
 const LOCK = ".tilereel-serve.lock";
 
+/** A clip that was begun as many times, and never ended, may be what ends the server. */
+const MOST_BEGINNINGS = 3;
+
 /** The jobs of a folder, each in a file beside its clip: they outlive the server. The oldest is first. */
 export class JobStore implements Disposable {
   readonly #jobs = new Map<string, Job>();
@@ -37,13 +40,18 @@ export class JobStore implements Disposable {
     }
     for (const job of found.sort((a, b) => a.created - b.created || (a.id < b.id ? -1 : 1))) {
       const clip = { ...job.clip, out: store.clipPath(job.id) };
-      store.#jobs.set(job.id, hasEnded(job) ? { ...job, clip } : { ...job, clip, status: "queued" });
+      store.#jobs.set(job.id, hasEnded(job) ? { ...job, clip } : { ...goneOn(job), clip });
     }
     return store;
   }
 
   get all(): readonly Job[] {
     return [...this.#jobs.values()];
+  }
+
+  /** The number of jobs that have not ended. */
+  get waiting(): number {
+    return this.all.filter((job) => !hasEnded(job)).length;
   }
 
   get(id: string): Job | undefined {
@@ -91,6 +99,15 @@ export class JobStore implements Disposable {
   #path(id: string): string {
     return join(this.folder, `${id}.json`);
   }
+}
+
+/** A job that a server left, as the next one goes on with it. */
+function goneOn({ begun = 0, ...job }: Job): Job {
+  if (begun < MOST_BEGINNINGS) return { ...job, begun, status: "queued" };
+  const message =
+    `the server ended ${MOST_BEGINNINGS} times while it made this clip: ask for it again, with smaller settings if it ` +
+    `ends the server`;
+  return { ...job, begun, status: "failed", error: { code: "failed", message } };
 }
 
 async function removeFile(path: string): Promise<void> {

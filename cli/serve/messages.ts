@@ -1,3 +1,4 @@
+import type { MemoryUse } from "../../gpu/memory.ts";
 import type { Progress } from "../../model/progress.ts";
 import type { Clip } from "../generate/clip_plan.ts";
 import type { WorkshopValues } from "../generate/workshop.ts";
@@ -15,6 +16,8 @@ export type FromWorker =
   & (
     | { readonly progress: Progress; readonly overall: number }
     | { readonly note: string }
+    /** The GPU memory, when the clip is made. */
+    | { readonly memory: MemoryUse }
     /** A contact sheet of the clip so far: a PNG. */
     | { readonly preview: Uint8Array<ArrayBuffer> }
     | {

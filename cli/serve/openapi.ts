@@ -129,7 +129,7 @@ export function openApi({ model, defaults }: Served): Schema {
       "/health": {
         get: {
           operationId: "health",
-          summary: "Whether it answers.",
+          summary: "Whether it answers, how many clips wait, and the GPU memory in bytes after the last one.",
           responses: answers("It does.", json(ref("Health"))),
         },
       },
@@ -179,7 +179,10 @@ export function openApi({ model, defaults }: Served): Schema {
           routes: { type: "array", items: { type: "array", items: { type: "string", pattern: "^[012]+$" } } },
         }),
         Estimate: object({ tokens: COUNT, grid: { type: "array", items: COUNT }, took: either(NUMBER, NOTHING) }),
-        Health: object({ status: { const: "ok" }, version: TEXT }),
+        Health: object({
+          ...{ status: { const: "ok" }, version: TEXT, waiting: COUNT },
+          gpu_memory: either(object({ used: COUNT, held: COUNT, peak: COUNT }), NOTHING),
+        }),
         Error: object({
           error: object({ message: TEXT, type: TEXT, code: either(TEXT, NOTHING), param: either(TEXT, NOTHING) }),
         }),

@@ -1,3 +1,5 @@
+import { cut, printable } from "../../gpu/common/errors.ts";
+import type { MemoryUse } from "../../gpu/memory.ts";
 import { workerUrl } from "../../model/embedded.ts";
 import type { Progress } from "../../model/progress.ts";
 import { hasEnded, type Job } from "./job.ts";
@@ -18,21 +20,27 @@ export type Listener = (job: Job | undefined, running: Running | undefined) => v
 
 const NOT_BEGUN: Running = { overall: 0 };
 
-/** Makes the clips of the queue, one after the other, with one worker. */
+/** Makes the clips of the queue, one after the other, with one worker. If that crashes, the next clip gets a new one. */
 export class Queue implements Disposable {
-  readonly #worker = new Worker(workerUrl("cli/serve/worker.ts"), { type: "module" });
+  #worker: Worker | undefined;
   readonly #listeners = new Map<string, Set<Listener>>();
   #current: { readonly id: string; running: Running; notes: string[] } | undefined;
 
-  /** @param opening what the worker opens the GPU and the model with */
+  #memory: MemoryUse | undefined;
+
+  /** @param opening what a worker opens the GPU and the model with */
   constructor(
     private readonly store: JobStore,
-    opening: Extract<ToWorker, { readonly open: unknown }>,
+    private readonly opening: Extract<ToWorker, { readonly open: unknown }>,
     private readonly onBug: (message: string) => void,
+    private readonly workerModule = workerUrl("cli/serve/worker.ts"),
   ) {
-    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#told(data);
-    this.#post(opening);
     this.#next();
+  }
+
+  /** The GPU memory after the last clip; undefined before the first. */
+  get memory(): MemoryUse | undefined {
+    return this.#memory;
   }
 
   /** Adds a job at the end. It resolves when the job is on the disk. */
@@ -71,11 +79,34 @@ export class Queue implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#worker.terminate();
+    this.#worker?.terminate();
   }
 
   #post(message: ToWorker): void {
+    this.#worker ??= this.#openWorker();
     this.#worker.postMessage(message);
+  }
+
+  #openWorker(): Worker {
+    const worker = new Worker(this.workerModule, { type: "module" });
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#told(data);
+    worker.onerror = (event) => {
+      // Else the server would end, too.
+      event.preventDefault();
+      worker.terminate();
+      if (this.#worker === worker) this.#crashed(event.message);
+    };
+    worker.postMessage(this.opening);
+    return worker;
+  }
+
+  #crashed(message: string): void {
+    [this.#worker, this.#memory] = [undefined, undefined];
+    const why = printable(cut(message.replace(/^Uncaught (\(in worker[^)]*\) ?)?(\(in promise\) ?)?/, ""), 200));
+    const error =
+      `the worker that made this clip crashed (${why}): ask for it again, and please report it if it crashes again`;
+    if (this.#current) this.#told({ job: this.#current.id, error, bug: true, cancelled: false });
+    else this.onBug(`the worker crashed: ${message}`);
   }
 
   /** Begins the next job, if none is running. */
@@ -84,7 +115,7 @@ export class Queue implements Disposable {
     const job = this.store.all.find(({ status }) => status === "queued");
     if (!job) return;
     this.#current = { id: job.id, running: NOT_BEGUN, notes: [] };
-    this.#change({ ...job, status: "in_progress", started: now() });
+    this.#change({ ...job, status: "in_progress", started: now(), begun: (job.begun ?? 0) + 1 });
     this.#post({ job: job.id, clip: job.clip });
   }
 
@@ -100,6 +131,7 @@ export class Queue implements Disposable {
       return this.#tell(id);
     }
     if ("note" in told) return void current.notes.push(told.note);
+    if ("memory" in told) return void (this.#memory = told.memory);
     const job = this.store.get(id), notes = current.notes.length > 0 ? { notes: current.notes } : {};
     this.#current = undefined;
     if ("error" in told && told.bug) this.onBug(`${id}: ${told.error}`);

@@ -62,7 +62,7 @@ export function videoRoutes({ store, queue, planning, served, checkSize }: Video
   };
 
   app.post("/", async (context) => {
-    if (store.all.filter((job) => !hasEnded(job)).length >= LONGEST_QUEUE) {
+    if (store.waiting >= LONGEST_QUEUE) {
       throw new RequestError(409, `${LONGEST_QUEUE} videos are waiting: ask again when some are done`, "queue_full");
     }
     const id = newId(), clip = readClip(await readBody(context.req.raw), served, store.clipPath(id));

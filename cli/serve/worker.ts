@@ -49,6 +49,7 @@ async function make(job: string, clip: Clip): Promise<void> {
       ...{ signal, onProgress, onNote },
       onPreview: previews.onPreview,
     }).finally(() => previews.end());
+    post({ job, memory: open.gpu.memory });
     const routes = report.routes?.map((step) => step.map((heads) => heads.join("")));
     post({ job, made: { record, bytes, seconds, ...routes && { routes } } });
   } catch (error) {

@@ -1,0 +1,54 @@
+import { assert, assertEquals } from "@std/assert";
+import { hasEnded, type Job, newId } from "../../../cli/serve/job.ts";
+import { JobStore } from "../../../cli/serve/job_store.ts";
+import { Queue } from "../../../cli/serve/queue.ts";
+import { inTempDir } from "../../process.ts";
+
+const SIZE = { width: 32, height: 32, frames: 5 };
+
+Deno.test("a crash of the worker or a lost GPU fails one job with a sentence, and the next jobs are made", () =>
+  inTempDir(async (dir) => {
+    const bugs: string[] = [];
+    using store = await JobStore.open(dir);
+    const worker = new URL("failing_worker.ts", import.meta.url);
+    using queue = new Queue(store, { open: {}, largest: SIZE }, (bug) => void bugs.push(bug), worker);
+    const ended = async (prompt: string): Promise<Job> => {
+      const id = newId(), { promise, resolve } = Promise.withResolvers<Job>(), gone = new AbortController();
+      const clip = { prompt, seed: 1, out: store.clipPath(id), taken: "replace" } as const;
+      const values = { size: { width: 32, height: 32 }, frames: 5, steps: 2 };
+      queue.listen(id, (job) => job && hasEnded(job) && resolve(job), gone.signal);
+      await queue.add({ id, created: 1, clip: { ...clip, values }, ...SIZE, fps: 16, status: "queued" });
+      return await promise.finally(() => gone.abort());
+    };
+    const jobs = await Promise.all(["crash", "a red circle", "lose", "a blue ring"].map(ended));
+    assertEquals(jobs.map(({ status }) => status), ["failed", "completed", "failed", "completed"]);
+    assertEquals(jobs[0]!.error, {
+      code: "failed",
+      message: "the worker that made this clip crashed (Error: the driver is gone): ask for it again, and please " +
+        "report it if it crashes again",
+    });
+    assert(jobs[2]!.error!.message.includes("the GPU was lost"), jobs[2]!.error!.message);
+    // Waits until all is written.
+    for (const { id } of jobs) await queue.remove(id);
+    assert(bugs.length === 1 && bugs[0]!.includes("the driver is gone"), bugs.join("\n"));
+  }));
+
+Deno.test("a clip that was begun three times and never ended is not begun again", () =>
+  inTempDir(async (dir) => {
+    const clip = { prompt: "a red circle", seed: 1, out: "", taken: "replace", values: {} } as const;
+    const job: Job = { id: newId(), created: 1, clip, ...SIZE, fps: 16, status: "in_progress", begun: 2 };
+    const reopened = async (left: Job) => {
+      {
+        using store = await JobStore.open(dir);
+        await store.put(left);
+      }
+      using store = await JobStore.open(dir);
+      const { status, error } = store.get(job.id)!;
+      return [status, error?.message];
+    };
+    assertEquals(await reopened(job), ["queued", undefined]);
+    assertEquals(await reopened({ ...job, begun: 3 }), [
+      "failed",
+      "the server ended 3 times while it made this clip: ask for it again, with smaller settings if it ends the server",
+    ]);
+  }));
