@@ -4,25 +4,18 @@ import { combine } from "../gpu/ops/combine.ts";
 import { nonFiniteIn } from "../gpu/ops/count_non_finite.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
-import { distilledAttention } from "./vsa/methods.ts";
-import { fullAttention } from "./attention/full.ts";
-import { product } from "./attention/grid.ts";
-import type { PreparedAttention, SelfAttention } from "./attention/method.ts";
-import { CountedCache } from "./cache/counted_cache.ts";
-import type { Conditioning, FamilyModel, ForwardPass, VideoTransformer } from "./family.ts";
+import type { Conditioning, FamilyModel, VideoTransformer } from "./family.ts";
 import { type GuidedPass, weightAt } from "./guidance.ts";
 import { withFirstFrames } from "./known_frames.ts";
 import { normalNumbers } from "./noise.ts";
 import type { GenerateOptions } from "./pipeline.ts";
 import type { Scheduler } from "./schedulers/scheduler.ts";
+import { StepPasses } from "./step_passes.ts";
 
 /** One of a step's passes, with what it is conditioned on. */
 export interface ConditionedPass extends GuidedPass {
   readonly conditioning: Conditioning;
 }
-
-/** Up to so many steps, all count what is clamped: kernels that do not count would have to be compiled, too. */
-const FEW_STEPS = 4;
 
 /** The latents to denoise, and the model that denoises them. */
 export interface DenoisingTask {
@@ -47,27 +40,14 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   const { gpu, model, transformer, shape, passes, scheduler } = task,
     { onProgress, onStep, onPreview, signal } = options;
   const layouts = passes.map(({ conditioning }) => transformer.layout(shape, conditioning));
-  using attention = await (options.attention ?? distilledAttention(model.distilled) ?? fullAttention).prepare({
-    gpu,
-    shape: transformer.shape,
-    family: model.family,
+  using stepPasses = await StepPasses.prepare({
+    ...{ gpu, model, transformer },
+    names: passes.map(({ name }) => name),
     layout: layouts[0]!,
     lengths: layouts.map(({ kept, length = kept }) => length),
     timesteps: [...scheduler.timesteps],
-    timeEmbedding: (timesteps) => transformer.timeEmbedding(timesteps),
-    sigmas: options.sigmas,
-    onNote: options.onNote,
-  });
-  using cache = await options.cache?.prepare({
-    gpu,
-    model,
-    passes: passes.map(({ name }) => name),
-    timesteps: [...scheduler.timesteps],
     sigmas: [...scheduler.sigmas],
-    gridTokens: product(layouts[0]!.grid),
-  });
-  const counted = cache && new CountedCache(cache, transformer.shape);
-  const run: StepMeans = { attention, cache: counted, ran: new Set() };
+  }, options);
   // Owns the latents, the velocities, and what the stepper keeps.
   using owned = new TensorOwner(gpu);
   const draw = normalNumbers(options.seed ?? 0);
@@ -86,10 +66,8 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   onProgress?.({ stage: "denoise", done: 0, total });
   signal?.throwIfAborted();
   for (let step = 0; step < total; step++) {
-    // Counting slows every step a little; the first and the last have the most and the least noise.
-    gpu.countsClamps = total <= FEW_STEPS || step === 0 || step === total - 1;
     const sample: Tensor = latents;
-    const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, run, step, sample));
+    const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, stepPasses, step, sample));
     owned.adopt(velocity);
     const clean = onPreview && owned.adopt(combine(gpu, [[1, sample], [-scheduler.sigmas[step]!, velocity]]));
     latents = stepper.step(velocity, sample);
@@ -108,57 +86,27 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   }
   await underWay;
   onProgress?.({ stage: "denoise", done: total, total });
-  options.onAttention?.(attention.report((step, pass, layer) => run.ran.has(`${step} ${pass} ${layer}`)));
-  if (counted) options.onCache?.(counted.report);
+  const { attention, cache } = stepPasses.report;
+  options.onAttention?.(attention);
+  if (cache) options.onCache?.(cache);
   signal?.throwIfAborted();
   const known = passes[0]!.conditioning.frames;
   return known ? withFirstFrames(gpu, latents, known) : owned.disown(latents);
 }
 
-/** The parts that compute the steps of a clip. */
-interface StepMeans {
-  readonly attention: PreparedAttention;
-  readonly cache: CountedCache | undefined;
-  /** The self-attention that was run: step, pass and layer. */
-  readonly ran: Set<string>;
-}
-
 /** The velocity of one step: the weighted sum of what its passes predict, or the cache gives. The caller's. */
 async function stepVelocity(
-  { gpu, transformer, passes, scheduler }: DenoisingTask,
-  { attention, cache, ran }: StepMeans,
+  { gpu, passes, scheduler }: DenoisingTask,
+  stepPasses: StepPasses,
   step: number,
   latents: Tensor,
 ): Promise<Tensor> {
-  const timesteps = [scheduler.timesteps[step]!];
-  // What attention uploads is freed after the step.
+  const predicted = passes.map(({ conditioning }, pass) => ({ pass, conditioning }));
   using owned = new TensorOwner(gpu);
-  const hooks = passes.map(({ name }) => cache?.at(step, name));
-  const velocities: (Tensor | undefined)[] = [];
-  for (const hook of hooks) {
-    const velocity = await hook?.velocity?.(latents);
-    velocities.push(velocity && owned.adopt(velocity));
-  }
-  const left = [...passes.keys()].filter((pass) => velocities[pass] === undefined);
-  const { result: inputs, tensors } = gpu.collect(() =>
-    left.map((pass): ForwardPass => {
-      const { name, conditioning } = passes[pass]!, attend = attention.at(step, pass);
-      const recorded: SelfAttention = (q, k, v, layer, gate) => {
-        ran.add(`${step} ${pass} ${layer}`);
-        return attend(q, k, v, layer, gate);
-      };
-      const selfAttention = Object.assign(recorded, { takesGate: attend.takesGate ?? false });
-      return { latents, timesteps, conditioning, name, selfAttention, cache: hooks[pass] };
-    })
-  );
-  owned.adopt(tensors);
-  const predictions = owned.adopt(await transformer.predict(inputs));
-  for (const [i, pass] of left.entries()) {
-    const velocity = velocities[pass] = predictions[i]!;
-    gpu.scope(() => hooks[pass]?.predicted?.(latents, velocity));
-  }
+  const velocities = owned.adopt(await stepPasses.predict(step, latents, predicted));
   if (passes.length === 1) return owned.disown(velocities[0]!);
-  return combine(gpu, passes.map((pass, i) => [weightAt(pass, timesteps[0]!), velocities[i]!]));
+  const timestep = scheduler.timesteps[step]!;
+  return combine(gpu, passes.map((pass, i) => [weightAt(pass, timestep), velocities[i]!]));
 }
 
 /** Noise on the GPU. */

@@ -1,0 +1,134 @@
+import type { Gpu } from "../gpu/gpu.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import { TensorOwner } from "../gpu/tensor_owner.ts";
+import { distilledAttention } from "./vsa/methods.ts";
+import { fullAttention } from "./attention/full.ts";
+import { product } from "./attention/grid.ts";
+import type { TokenLayout } from "./attention/layout.ts";
+import type { PreparedAttention, SelfAttention } from "./attention/method.ts";
+import type { AttentionReport } from "./attention/report.ts";
+import { CountedCache } from "./cache/counted_cache.ts";
+import type { CacheReport } from "./cache/step_cache.ts";
+import type { Conditioning, FamilyModel, ForwardPass, VideoTransformer } from "./family.ts";
+import type { PassName } from "./guidance.ts";
+import type { GenerateOptions } from "./pipeline.ts";
+
+/** Up to so many steps, all count what is clamped: kernels that do not count would have to be compiled, too. */
+const FEW_STEPS = 4;
+
+/** The passes of a clip's steps, and what computes them. */
+export interface StepPassesTask {
+  readonly gpu: Gpu;
+  readonly model: Pick<FamilyModel, "family" | "shape" | "distilled">;
+  readonly transformer: VideoTransformer;
+  /** The names of a step's passes. */
+  readonly names: readonly PassName[];
+  /** The tokens of the first pass. */
+  readonly layout: TokenLayout;
+  /** The number of valid kept tokens of each pass. */
+  readonly lengths: readonly number[];
+  /** Of all steps. */
+  readonly timesteps: readonly number[];
+  /** The share of noise before each step, and 0 after the last. */
+  readonly sigmas: readonly number[];
+}
+
+/** One of a step's passes that is to be computed. */
+export interface StepPass {
+  /** An index into {@link StepPassesTask.names}. */
+  readonly pass: number;
+  readonly conditioning: Conditioning;
+}
+
+/** What the passes of a clip did. */
+export interface PassesReport {
+  readonly attention: AttentionReport;
+  /** Absent without a step cache. */
+  readonly cache?: CacheReport;
+}
+
+/** The forward passes of a clip's steps, each with its attention and, where there is one, its step cache. */
+export class StepPasses implements Disposable {
+  /** The self-attention that was run: step, pass and layer. */
+  readonly #ran = new Set<string>();
+
+  private constructor(
+    private readonly task: StepPassesTask,
+    private readonly attention: PreparedAttention,
+    private readonly cache: CountedCache | undefined,
+    private readonly held: DisposableStack,
+  ) {}
+
+  /** @throws {TilereelError} if attention or cache do not fit the model, or memory runs out */
+  static async prepare(
+    task: StepPassesTask,
+    options: Pick<GenerateOptions, "attention" | "cache" | "sigmas" | "onNote">,
+  ): Promise<StepPasses> {
+    const { gpu, model, transformer, layout, lengths, timesteps, sigmas, names } = task;
+    using preparing = new DisposableStack();
+    const attention = preparing.use(
+      await (options.attention ?? distilledAttention(model.distilled) ?? fullAttention).prepare({
+        gpu,
+        shape: transformer.shape,
+        family: model.family,
+        ...{ layout, lengths, timesteps },
+        timeEmbedding: (timesteps) => transformer.timeEmbedding(timesteps),
+        sigmas: options.sigmas,
+        onNote: options.onNote,
+      }),
+    );
+    const gridTokens = product(layout.grid);
+    const cache = await options.cache?.prepare({ gpu, model, passes: names, timesteps, sigmas, gridTokens });
+    if (cache) preparing.use(cache);
+    const counted = cache && new CountedCache(cache, transformer.shape);
+    return new StepPasses(task, attention, counted, preparing.move());
+  }
+
+  /**
+   * Predicts the velocities of some of a step's passes, or takes them from the cache. Steps come in order.
+   *
+   * @returns for each pass a tensor of the caller's
+   */
+  async predict(step: number, latents: Tensor, passes: readonly StepPass[]): Promise<Tensor[]> {
+    const { gpu, transformer, names, timesteps: { [step]: timestep, length: total } } = this.task;
+    // Counting slows every step a little; the first and the last have the most and the least noise.
+    gpu.countsClamps = total <= FEW_STEPS || step === 0 || step === total - 1;
+    // What attention uploads is freed after the step.
+    using owned = new TensorOwner(gpu);
+    const hooks = passes.map(({ pass }) => this.cache?.at(step, names[pass]!));
+    const velocities: (Tensor | undefined)[] = [];
+    for (const hook of hooks) {
+      const velocity = await hook?.velocity?.(latents);
+      velocities.push(velocity && owned.adopt(velocity));
+    }
+    const left = [...passes.keys()].filter((i) => velocities[i] === undefined);
+    const { result: inputs, tensors } = gpu.collect(() =>
+      left.map((i): ForwardPass => {
+        const { pass, conditioning } = passes[i]!, attend = this.attention.at(step, pass);
+        const recorded: SelfAttention = (q, k, v, layer, gate) => {
+          this.#ran.add(`${step} ${pass} ${layer}`);
+          return attend(q, k, v, layer, gate);
+        };
+        const selfAttention = Object.assign(recorded, { takesGate: attend.takesGate ?? false });
+        return { latents, timesteps: [timestep!], conditioning, name: names[pass], selfAttention, cache: hooks[i] };
+      })
+    );
+    owned.adopt(tensors);
+    const predictions = owned.adopt(await transformer.predict(inputs));
+    for (const [at, i] of left.entries()) {
+      const velocity = velocities[i] = predictions[at]!;
+      gpu.scope(() => hooks[i]?.predicted?.(latents, velocity));
+    }
+    return velocities.map((velocity) => owned.disown(velocity!));
+  }
+
+  /** What was computed until now. */
+  get report(): PassesReport {
+    const attention = this.attention.report((step, pass, layer) => this.#ran.has(`${step} ${pass} ${layer}`));
+    return { attention, ...this.cache && { cache: this.cache.report } };
+  }
+
+  [Symbol.dispose](): void {
+    this.held.dispose();
+  }
+}
