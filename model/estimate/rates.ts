@@ -25,22 +25,22 @@ export const RATES: AllRates =
   {
     matrix: {
       f16: {
-        narrow: { linear: 2.31e14, dense: 1.81e14, sparse: 1.54e14, decode: 1.29 },
-        wide: { linear: 2.92e14, dense: 1.84e14, sparse: 2.08e14, decode: 1.29 },
+        narrow: { linear: 2.68e14, dense: 2.35e14, sparse: 1.59e14, decode: 1.28 },
+        wide: { linear: 3.24e14, dense: 2.42e14, sparse: 1.89e14, decode: 1.28 },
       },
       int8: {
-        narrow: { linear: 3.22e14, dense: 1.93e14, sparse: 1.60e14, decode: 1.28 },
-        wide: { linear: 5.05e14, dense: 1.94e14, sparse: 1.99e14, decode: 1.28 },
+        narrow: { linear: 3.90e14, dense: 2.66e14, sparse: 1.65e14, decode: 1.31 },
+        wide: { linear: 5.90e14, dense: 2.67e14, sparse: 1.94e14, decode: 1.31 },
       },
     },
     threads: {
       f16: {
-        narrow: { linear: 4.93e13, dense: 4.01e13, sparse: 3.68e13, decode: 4.25 },
-        wide: { linear: 4.93e13, dense: 4.01e13, sparse: 3.68e13, decode: 4.25 },
+        narrow: { linear: 5.02e13, dense: 3.98e13, sparse: 3.21e13, decode: 4.30 },
+        wide: { linear: 5.33e13, dense: 3.91e13, sparse: 3.45e13, decode: 4.30 },
       },
       int8: {
-        narrow: { linear: 8.55e13, dense: 7.15e13, sparse: 5.79e13, decode: 4.28 },
-        wide: { linear: 8.55e13, dense: 7.15e13, sparse: 5.79e13, decode: 4.28 },
+        narrow: { linear: 8.62e13, dense: 7.14e13, sparse: 5.12e13, decode: 4.26 },
+        wide: { linear: 9.41e13, dense: 7.22e13, sparse: 5.57e13, decode: 4.26 },
       },
     },
   };
