@@ -4,7 +4,7 @@ import { type Door, guard } from "./guard.ts";
 import { openApi } from "./openapi.ts";
 import { errorAnswer, RequestError } from "./request_error.ts";
 import { PAGE_HEADERS, studioFiles } from "./studio.ts";
-import { estimateRoute, type VideoRoutes, videoRoutes } from "./videos.ts";
+import { estimateRoute, eventsRoute, type VideoRoutes, videoRoutes } from "./videos.ts";
 
 /** All routes of the server. */
 export function serveApp(door: Omit<Door, "isPublic">, routes: VideoRoutes, onBug: (error: unknown) => void): Hono {
@@ -15,6 +15,7 @@ export function serveApp(door: Omit<Door, "isPublic">, routes: VideoRoutes, onBu
     app.get(path, async (context) => context.body(await read(), 200, { "content-type": type, ...PAGE_HEADERS }));
   }
   app.route("/v1/videos", videoRoutes(routes));
+  app.get("/v1/events", eventsRoute(routes));
   const estimate = estimateRoute(routes);
   app.post("/v1/estimates", (context) => estimate(context.req.raw));
   const model = { id: served.model, object: "model", created, owned_by: "tilereel", defaults: served.defaults };

@@ -1,16 +1,19 @@
+/** Sends an event by its name and data. */
+export type Send = (event: string, data: unknown) => void;
+
 /**
  * An answer of server-sent events.
  *
- * @param run sends events by their name and data, and ends the stream. The signal is aborted when it has ended, or its
+ * @param run sends events, and ends the stream. The signal is aborted when it has ended, or its
  * reader has gone
  */
 export function eventStream(
-  run: (send: (event: string, data: unknown) => void, end: () => void, gone: AbortSignal) => void,
+  run: (send: Send, end: () => void, gone: AbortSignal) => void,
 ): Response {
   const gone = new AbortController(), encoder = new TextEncoder();
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
-      const send = (event: string, data: unknown) => {
+      const send: Send = (event, data) => {
         if (gone.signal.aborted) return;
         controller.enqueue(encoder.encode(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`));
       };

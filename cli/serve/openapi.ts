@@ -111,6 +111,15 @@ export function openApi({ model, defaults }: Served): Schema {
           responses: answers("0 is full attention, 1 core-set, 2 sliding tile.", json(ref("Routes"))),
         },
       },
+      "/v1/events": {
+        get: {
+          operationId: "watchVideos",
+          summary:
+            "Server-sent events about all videos until the reader goes: `waiting` with the ids of those that have " +
+            "not ended, then `video` with a job, for each of these and at every change, or `deleted`.",
+          responses: answers("Events.", { "text/event-stream": {} }),
+        },
+      },
       "/v1/estimates": {
         post: {
           operationId: "estimateVideo",

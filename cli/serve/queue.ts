@@ -15,15 +15,15 @@ export interface Running {
   readonly preview?: Uint8Array<ArrayBuffer>;
 }
 
-/** Told of every change of a job; undefined when it is deleted. */
-export type Listener = (job: Job | undefined, running: Running | undefined) => void;
+/** Told of every change of a job; without it when it is deleted. */
+export type Listener = (id: string, job: Job | undefined) => void;
 
 const NOT_BEGUN: Running = { overall: 0 };
 
 /** Makes the clips of the queue, one after the other, with one worker. If that crashes, the next clip gets a new one. */
 export class Queue implements Disposable {
   #worker: Worker | undefined;
-  readonly #listeners = new Map<string, Set<Listener>>();
+  readonly #listeners = new Set<Listener>();
   #current: { readonly id: string; running: Running; notes: string[] } | undefined;
 
   #memory: MemoryUse | undefined;
@@ -46,6 +46,7 @@ export class Queue implements Disposable {
   /** Adds a job at the end. It resolves when the job is on the disk. */
   async add(job: Job): Promise<void> {
     await this.store.put(job);
+    this.#tell(job.id);
     this.#next();
   }
 
@@ -68,14 +69,10 @@ export class Queue implements Disposable {
     this.#tell(id);
   }
 
-  /** Calls `listener` at every change of a job, until the signal is aborted. */
-  listen(id: string, listener: Listener, signal: AbortSignal): void {
-    const of = this.#listeners.get(id) ?? new Set();
-    this.#listeners.set(id, of.add(listener));
-    signal.addEventListener("abort", () => {
-      of.delete(listener);
-      if (of.size === 0) this.#listeners.delete(id);
-    });
+  /** Calls `listener` at every change of every job, until the signal is aborted. */
+  listen(listener: Listener, signal: AbortSignal): void {
+    this.#listeners.add(listener);
+    signal.addEventListener("abort", () => this.#listeners.delete(listener));
   }
 
   [Symbol.dispose](): void {
@@ -156,7 +153,7 @@ export class Queue implements Disposable {
   }
 
   #tell(id: string): void {
-    for (const listener of this.#listeners.get(id) ?? []) listener(this.store.get(id), this.running(id));
+    for (const listener of this.#listeners) listener(id, this.store.get(id));
   }
 }
 

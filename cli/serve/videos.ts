@@ -5,7 +5,7 @@ import type { BatchValues } from "../../tools/program/clip/batch_options.ts";
 import { isNotFound } from "../../model/files/file_error.ts";
 import { fileAnswer } from "../../tools/program/file_answer.ts";
 import type { PlanningModel } from "../generate/plan.ts";
-import { eventStream } from "./event_stream.ts";
+import { eventStream, type Send } from "./event_stream.ts";
 import { hasEnded, ID, type Job, newId } from "./job.ts";
 import type { JobStore } from "./job_store.ts";
 import type { Queue } from "./queue.ts";
@@ -137,14 +137,31 @@ export function videoRoutes({ store, queue, planning, served, checkSize }: Video
   app.get("/:id/events", (context) => {
     const { id } = jobOf(context);
     return eventStream((send, end, gone) => {
-      const tell = (job: Job | undefined) => {
-        send(job ? "video" : "deleted", job ? object(job) : { id, object: "video.deleted", deleted: true });
+      const tell = (of: string, job: Job | undefined) => {
+        if (of !== id) return;
+        sendVideo(send, id, job && object(job));
         if (!job || hasEnded(job)) end();
       };
-      queue.listen(id, tell, gone);
-      tell(store.get(id));
+      queue.listen(tell, gone);
+      tell(id, store.get(id));
     });
   });
 
   return app;
+}
+
+/** Every change of every video, as server-sent events. First come those that have not ended, and their ids. */
+export function eventsRoute({ store, queue, served }: VideoRoutes): () => Response {
+  const object = (job: Job) => videoObject(job, served.model, queue.running(job.id));
+  return () =>
+    eventStream((send, _, gone) => {
+      const waiting = store.all.filter((job) => !hasEnded(job));
+      send("waiting", { ids: waiting.map(({ id }) => id) });
+      for (const job of waiting) sendVideo(send, job.id, object(job));
+      queue.listen((id, job) => sendVideo(send, id, job && object(job)), gone);
+    });
+}
+
+function sendVideo(send: Send, id: string, video: ReturnType<typeof videoObject> | undefined): void {
+  send(video ? "video" : "deleted", video ?? { id, object: "video.deleted", deleted: true });
 }

@@ -7,7 +7,7 @@ import { type Server, startServer } from "../cli/serve/server.ts";
 import { inTempDir } from "../process.ts";
 import { CHROMIUM, openBrowser, watchPage } from "./chromium.ts";
 
-const PATIENCE = { timeout: 120_000 };
+const PATIENCE = { timeout: 60_000 };
 
 /** What a clip of a second or two is made with. */
 const QUICK = { size: "32x32", frames: "5", steps: "2", seed: "7" };
@@ -100,6 +100,35 @@ studioTest(
     assert((await page.textContent("#error"))?.includes("1000x1000"));
   },
 );
+
+studioTest("all tabs show a long queue in its order, and what one of them does to it", async (page, { url }) => {
+  const second = await page.context().newPage(), tabs = [page, second];
+  await second.goto(`${url}/`);
+  await second.locator("[name=attention]").waitFor(PATIENCE);
+  const headers = { "content-type": "application/json" }, waiting = 30;
+  for (let i = 0; i < waiting; i++) {
+    const body = JSON.stringify({ prompt: `clip ${i}`, ...QUICK, steps: i === 0 ? 1000 : 2 });
+    assertEquals((await fetch(`${url}/v1/videos`, { method: "POST", headers, body })).status, 200);
+  }
+  await page.reload();
+  for (const tab of tabs) {
+    await tab.locator(`#jobs > li:nth-child(${waiting})`).waitFor(PATIENCE);
+    await tab.locator("#jobs > li").first().getByText(/denoise \d+ of 1000/).waitFor(PATIENCE);
+    assertEquals(
+      await tab.locator("#jobs strong").allTextContents(),
+      Array.from({ length: waiting }, (_, i) => `clip ${i}`),
+    );
+  }
+  // The last waits, the first runs: a tab that did not ask for them cancels both, and the others are made.
+  for (const item of [page.locator("#jobs > li").last(), page.locator("#jobs > li").first()]) {
+    await item.getByRole("button", { name: "Cancel" }).click();
+  }
+  for (const tab of tabs) await tab.locator("#clips video").nth(1).waitFor(PATIENCE);
+  assertEquals(await page.textContent("#error"), "");
+  const [{ id }] = (await (await fetch(`${url}/v1/videos?order=asc`)).json()).data;
+  await fetch(`${url}/v1/videos/${id}`, { method: "DELETE" });
+  for (const tab of tabs) await tab.getByText("clip 0", { exact: true }).waitFor({ state: "detached" });
+});
 
 studioTest("the studio can be used with the keyboard alone", async (page) => {
   await page.locator("#prompt").focus();

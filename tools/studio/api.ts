@@ -1,5 +1,4 @@
 /// <reference lib="dom" />
-import { hasEnded } from "../../cli/serve/job.ts";
 import type { videoObject } from "../../cli/serve/video_object.ts";
 
 /** A video as the server describes it. */
@@ -49,17 +48,30 @@ export async function create(values: Readonly<Record<string, unknown>>): Promise
   return await ask("/v1/videos", { method: "POST", headers, body: JSON.stringify(values) });
 }
 
-/** Calls `onChange` at every change of a job, until it has ended or is deleted: then it has `undefined`. */
-export function watch(id: string, onChange: (job: VideoJob | undefined) => void): void {
-  const events = new EventSource(address(`/v1/videos/${id}/events`));
-  events.addEventListener("video", ({ data }) => {
-    const job = JSON.parse(data) as VideoJob;
-    if (hasEnded(job)) events.close();
-    onChange(job);
-  });
-  events.addEventListener("deleted", () => {
-    events.close();
-    onChange(undefined);
-  });
-  // A browser asks again by itself when the server was started anew.
+/** Told of jobs. */
+export interface JobWatcher {
+  /** A job at every change; those that have not ended at the beginning. */
+  readonly onJob: (job: VideoJob) => void;
+  readonly onDeleted: (id: string) => void;
+  /** The jobs that have not ended, at the beginning and when the server answers again. */
+  readonly onWaiting: (ids: readonly string[]) => void;
+}
+
+/**
+ * Watches all jobs. One connection does, because browsers allow few to a server: it is given up while nobody sees the
+ * page.
+ */
+export function watchJobs({ onJob, onDeleted, onWaiting }: JobWatcher): void {
+  let events: EventSource | undefined;
+  const follow = () => {
+    events?.close();
+    if (document.hidden) return;
+    // A browser asks again by itself when the server was started anew.
+    events = new EventSource(address("/v1/events"));
+    events.addEventListener("waiting", ({ data }) => onWaiting(JSON.parse(data).ids));
+    events.addEventListener("video", ({ data }) => onJob(JSON.parse(data)));
+    events.addEventListener("deleted", ({ data }) => onDeleted(JSON.parse(data).id));
+  };
+  document.addEventListener("visibilitychange", follow);
+  follow();
 }

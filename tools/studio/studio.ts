@@ -11,8 +11,9 @@ import { randomPrompt } from "../web/demo_prompts.ts";
 import { button, byId, element } from "../web/elements.ts";
 import { routeMap } from "../web/route_map.ts";
 import { vocabularyRows } from "../web/vocabulary.ts";
-import { address, ask, create, type FieldSchema, type VideoJob, watch } from "./api.ts";
+import { address, ask, create, type FieldSchema, type VideoJob, watchJobs } from "./api.ts";
 import { type Compared, Comparison } from "./comparison.ts";
+import { JobList } from "./job_list.ts";
 import { buildFields, formValues, useSettings } from "./settings_form.ts";
 import { Together } from "./together.ts";
 
@@ -25,6 +26,9 @@ const time = byId<HTMLInputElement>("time"), older = byId<HTMLButtonElement>("ol
 
 const together = new Together((share) => time.value = String(share));
 const comparison = new Comparison(byId("compare"), together);
+const queue = new JobList(jobs, (id) => attempt(() => ask(`/v1/videos/${id}/cancel`, { method: "POST" })));
+/** The clips of the gallery by their ids. */
+const cards = new Map<string, HTMLLIElement>();
 let compared: (Compared & { readonly box: HTMLInputElement })[] = [];
 let last: string | undefined, fps = 16;
 
@@ -69,7 +73,43 @@ async function open(): Promise<void> {
   buildFields(components.schemas.CreateVideo.properties);
   if (model!.id === "embedded") showVocabulary();
   await loadClips();
+  watchJobs({
+    onJob: (job) => {
+      if (hasEnded(job)) ended(job);
+      else queue.show(job);
+      showEmpty();
+    },
+    onDeleted: forget,
+    onWaiting: (ids) => {
+      for (const id of queue.ids.filter((id) => !ids.includes(id))) attempt(() => missed(id));
+    },
+  });
   await showCost();
+}
+
+/** Shows what became of a job that ended unseen. */
+async function missed(id: string): Promise<void> {
+  const job = await ask<VideoJob>(`/v1/videos/${id}`).catch(() => undefined);
+  if (job) ended(job);
+  else forget(id);
+}
+
+/** Moves a job from the queue to the clips. */
+function ended(job: VideoJob): void {
+  queue.remove(job.id);
+  if (!cards.has(job.id)) clips.prepend(card(job));
+  showEmpty();
+  attempt(showCost, () => {});
+}
+
+/** Shows nothing of a job any more. */
+function forget(id: string): void {
+  queue.remove(id);
+  const item = cards.get(id), video = item?.querySelector("video");
+  if (video) together.remove(video);
+  item?.remove();
+  cards.delete(id);
+  showEmpty();
 }
 
 function showVocabulary(): void {
@@ -82,7 +122,9 @@ async function render(): Promise<void> {
   const values: Record<string, unknown> = formValues(), copies = Number(byId<HTMLInputElement>("copies").value);
   const seed = values.seed === undefined ? undefined : Number(values.seed);
   for (let i = 0; i < copies; i++) {
-    addJob(await create(seed === undefined || seed < 0 ? values : { ...values, seed: seed + i }));
+    const job = await create(seed === undefined || seed < 0 ? values : { ...values, seed: seed + i });
+    // It may have ended meanwhile.
+    if (!cards.has(job.id)) queue.show(job);
   }
 }
 
@@ -102,9 +144,7 @@ async function loadClips(): Promise<void> {
   );
   last = page.last_id ?? last;
   older.hidden = !page.has_more;
-  // The oldest job that waits is the next.
-  for (const job of page.data.toReversed()) if (!hasEnded(job)) addJob(job);
-  for (const job of page.data) if (hasEnded(job)) clips.append(card(job));
+  for (const job of page.data) if (hasEnded(job) && !cards.has(job.id)) clips.append(card(job));
   showEmpty();
 }
 
@@ -113,46 +153,11 @@ function showEmpty(): void {
   byId("no-clips").hidden = clips.children.length > 0;
 }
 
-/** Shows a job in the queue until it has ended, then its clip. */
-function addJob(job: VideoJob): void {
-  const item = element("li"), bar = element("progress", { max: 100 }), status = element("p", { className: "note" });
-  const image = element("img", { alt: "The clip so far", hidden: true });
-  bar.setAttribute("aria-label", `Progress of ${job.prompt}`);
-  const cancel = button("Cancel", () => attempt(() => ask(`/v1/videos/${job.id}/cancel`, { method: "POST" })));
-  item.append(element("strong", { textContent: job.prompt }), bar, status, image, cancel);
-  jobs.append(item);
-  let begun: number | undefined, seen = 0;
-  watch(job.id, (now) => {
-    if (!now || hasEnded(now)) {
-      item.remove();
-      if (now) clips.prepend(card(now));
-      showEmpty();
-      return void attempt(showCost, () => {});
-    }
-    const { progress, tilereel: { stage, done, total, preview } } = now;
-    if (now.status === "in_progress") begun ??= performance.now();
-    bar.value = progress;
-    const seconds = begun === undefined ? 0 : (performance.now() - begun) / 1000;
-    const left = progress > 10 ? `, about ${Math.ceil(seconds / (progress / 100) - seconds)} s left` : "";
-    status.textContent = now.status === "queued"
-      ? "waiting"
-      : stage
-      ? `${stage} ${done} of ${total}${left}`
-      : "starting";
-    image.hidden = preview === undefined;
-    // Often enough to be seen, seldom enough to cost nothing.
-    if (preview !== undefined && performance.now() - seen > 500) {
-      seen = performance.now();
-      image.src = address(`${preview}?at=${Math.round(seen)}`);
-    }
-  });
-  showEmpty();
-}
-
 /** A clip of the gallery, or what became of a job that failed. */
 function card(job: VideoJob): HTMLLIElement {
   const { id, prompt, tilereel: { record, values, seed, took, notes = [] } } = job;
   const item = element("li"), actions = element("div", { className: "clip-actions" });
+  cards.set(id, item);
   const attention = record ? `${record.attention}${record.keep === undefined ? "" : `, keep ${record.keep}`}` : "";
   const again = () => useSettings(record ?? { ...values, prompt, seed });
   actions.append(button("Use these settings", again));
@@ -169,10 +174,7 @@ function card(job: VideoJob): HTMLLIElement {
   }
   const remove = async () => {
     await ask(`/v1/videos/${id}`, { method: "DELETE" });
-    const video = item.querySelector("video");
-    if (video) together.remove(video);
-    item.remove();
-    showEmpty();
+    forget(id);
   };
   actions.append(button("Delete", () => attempt(remove)));
   const facts = element("dl");

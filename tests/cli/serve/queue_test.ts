@@ -16,7 +16,7 @@ Deno.test("a crash of the worker or a lost GPU fails one job with a sentence, an
       const id = newId(), { promise, resolve } = Promise.withResolvers<Job>(), gone = new AbortController();
       const clip = { prompt, seed: 1, out: store.clipPath(id), taken: "replace" } as const;
       const values = { size: { width: 32, height: 32 }, frames: 5, steps: 2 };
-      queue.listen(id, (job) => job && hasEnded(job) && resolve(job), gone.signal);
+      queue.listen((of, job) => of === id && job && hasEnded(job) && resolve(job), gone.signal);
       await queue.add({ id, created: 1, clip: { ...clip, values }, ...SIZE, fps: 16, status: "queued" });
       return await promise.finally(() => gone.abort());
     };
