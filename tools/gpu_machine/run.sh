@@ -14,7 +14,7 @@
 #   headline  info, headline: whole clips with sparse attention, a step cache and few steps   10 minutes
 #   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
 #   study     the settings of docs/quality.md's study at 512x512, 61 frames, on as many prompts as STUDY_SECONDS=400 has time for
-#   int8      the same of f16 and int8 beside f32, at CLIP=128x128
+#   int8      f32 and int8 with full attention, VORTA and Veda, judged, at CLIPS="128x128 256x256", on GPU_dawn
 #   few       the same at 128x128 of step caches, and of the LoRA for 4 steps alone and with sparse attention and caches
 #
 # Results are in $OUT: table.md, log.txt (all output) and results.tar.gz (JSON, logs and profiles), written anew after
@@ -186,9 +186,21 @@ study() {
   return $status
 }
 
+# The judge looks at clips while others are rendered.
 int8() {
-  rm -rf /tmp/clips
-  rendered int8 "$1" "${CLIP:-128x128}" --precision f32 --also f16 --also int8 && judged
+  local size status=0
+  for size in ${CLIPS:-128x128 256x256}; do
+    rm -rf /tmp/clips /tmp/rendered
+    [ "$SIZE" = small ] || py judge_settings.py /tmp/clips "$program/py/prompts64.txt" --until /tmp/rendered --delete \
+      --processes 6 --json "$results/int8-$size-judged.json" >"$results/int8-$size-judge.log" 2>&1 &
+    rendered "int8-$size" "$GPU_dawn" "$size" --model "${MODEL:-$program/demo}" --precision f32 --also int8 \
+      --setting "vorta" --setting "veda keep=0.25" || status=1
+    touch /tmp/rendered
+    wait
+    [ "$SIZE" = small ] || run_js quality.js --judged "$results/int8-$size-judged.json" \
+      --parts "$(printf '%s,' "$results/quality-int8-$size"-?.json | sed 's/,$//')"
+  done
+  return $status
 }
 
 few() {
@@ -207,6 +219,7 @@ demo() {
       --out "$results/demo.mp4" "$@" || return
   done
 }
+export GPU_dawn
 export -f info rendered judged quality study int8 few demo
 
 if [ "$SIZE" = small ]; then
