@@ -1,7 +1,7 @@
 /**
- * `deno task bench:training`: the seconds of a sample of router training and of a state of tile training at Wan's sizes,
- * with random weights. One block is trained, and then more: what each of these takes longer is the time of a block. Nothing
- * before the first block is trained, so that one takes less.
+ * `deno task bench:training`: the seconds of a sample of router training and of a state of tile training at real sizes,
+ * with random weights. One block of each kind is trained, and then more of one kind: what each of these takes longer is
+ * the time of a block. Nothing before the first block is trained, so that one takes less.
  *
  * @module
  */
@@ -28,11 +28,13 @@ import { secondsText, tableOf } from "./table.ts";
 const options = {
   ...benchOptions,
   shape: choice({
-    choices: ["small", "1.3b", "14b"],
-    help: "A small model, Wan 1.3B at 832x480, or Wan 14B at 1280x720; routers at 77 frames, tiles at 81.",
+    choices: ["small", "1.3b", "14b", "hunyuan-small", "hunyuan"],
+    help:
+      "A small model of Wan's kind, Wan 1.3B at 832x480, Wan 14B at 1280x720 (routers at 77 frames, tiles at 81), or " +
+      "HunyuanVideo at 1280x720 and 117 frames, and a small model of its kind.",
     default: "small on software adapters, else 1.3b",
   }),
-  blocks: integer({ help: "The number of blocks that are trained after one was.", default: 3, min: 2 }),
+  blocks: integer({ help: "The number of blocks of a kind that are trained after one was.", default: 3, min: 2 }),
   memory: memory({ value: "LIMIT", help: "Limit of GPU memory.", default: "none" }),
 };
 
@@ -40,7 +42,8 @@ const options = {
 interface Timed {
   readonly training: string;
   readonly tokens: number;
-  readonly blockSeconds: number;
+  /** Of a block of each kind. */
+  readonly blockSeconds: readonly number[];
   readonly seconds: number;
   readonly peak: number;
 }
@@ -57,29 +60,35 @@ async function best(gpu: Gpu, run: () => Promise<unknown>): Promise<number> {
   return Math.min(...times);
 }
 
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((a, b) => a + b);
+}
+
 /** What is timed, and frees what it holds when it is disposed of. */
 interface Run extends Disposable {
   run(): Promise<unknown>;
 }
 
-/** Opens some blocks of a model, and noise for them. */
-async function open(gpu: Gpu, { model: make, size, textTokens }: ModelShape, blocks: number) {
-  const model = make(randomSource, { blocks: [blocks] }), transformer = await model.loadTransformer(gpu);
+/** Opens some blocks of each kind of a model, and noise for them. */
+async function open(gpu: Gpu, { model: make, size, textTokens }: ModelShape, blocks: readonly number[]) {
+  const model = make(randomSource, { blocks }), transformer = await model.loadTransformer(gpu);
   const latents = (which: number) => normalTensor(gpu, model.latentShape(size), 1, "f32", which);
   const [pass] = model.passes(TRAINING_GUIDANCE), text = normalTensor(gpu, [1, textTokens, model.textDim]);
+  const pooled = model.pooledDim ? normalTensor(gpu, [1, model.pooledDim]) : undefined;
   const made = [latents(1), latents(2)] as const;
   const dispose = () => {
-    for (const tensor of [...made, text]) gpu.release(tensor);
+    for (const tensor of [...made, text, ...pooled ? [pooled] : []]) gpu.release(tensor);
     transformer[Symbol.dispose]();
     gpu.trim();
   };
-  return { transformer, latents: made, conditioning: conditionedBy(pass!, { text }), dispose };
+  const conditioning = conditionedBy(pass!, { text, ...pooled && { pooled } });
+  return { transformer, latents: made, conditioning, dispose };
 }
 
 /** A sample of a router: forward, reference and backward pass. */
-async function router(gpu: Gpu, shape: ModelShape, blocks: number): Promise<Run> {
+async function router(gpu: Gpu, shape: ModelShape, blocks: readonly number[]): Promise<Run> {
   const { transformer, latents: [clip, noise], conditioning, dispose } = await open(gpu, shape, blocks);
-  const scores = new Float32Array(blocks * shape.config.heads * 3).fill(1 / 3);
+  const scores = new Float32Array(sum(blocks) * shape.config.heads * 3).fill(1 / 3);
   const noisy = combine(gpu, [[0.4, clip], [0.6, noise]]), target = combine(gpu, [[1, noise], [-1, clip]]);
   const input = {
     ...{ noisy, target, conditioning, timestep: 600, scores, settings: shape.vorta, keepBytes: Infinity },
@@ -95,9 +104,9 @@ async function router(gpu: Gpu, shape: ModelShape, blocks: number): Promise<Run>
 }
 
 /** A state of tiles: a forward pass with full attention, which teaches. */
-async function tiles(gpu: Gpu, shape: ModelShape, blocks: number): Promise<Run> {
+async function tiles(gpu: Gpu, shape: ModelShape, blocks: readonly number[]): Promise<Run> {
   const { transformer, latents: [latents], conditioning, dispose } = await open(gpu, shape, blocks);
-  const { shape: heads } = transformer, layout = { grid: shape.grid, kept: 0 };
+  const { shape: heads } = transformer, layout = transformer.layout(latents.shape, conditioning);
   const attention = new FullAttention(gpu, heads, layout), parameters = TileParameters.random(gpu, heads, 0);
   const tileTokens = defaultCapacity(shape.grid);
   const updates = new ScorerUpdates({ gpu, shape: heads, recipe: TILE_RECIPE, tileTokens, keep: 0.1 }, parameters);
@@ -123,22 +132,25 @@ async function run(values: OptionValues<typeof options>): Promise<void> {
   const { blocks = 3 } = values;
   await onGpu(values, async (gpu, on) => {
     const name = values.shape ?? (gpu.settings.description.software ? "small" : "1.3b"), of = SHAPES[name];
-    const size = { ...of.size, frames: name === "small" ? of.size.frames : 77 };
+    // VORTA's tiles divide clips of 77 frames of Wan, and HunyuanVideo's own length.
+    const size = { ...of.size, frames: of.size.frames === 81 ? 77 : of.size.frames };
     const shorter = { ...of, size, grid: [(size.frames - 1) / 4 + 1, of.grid[1], of.grid[2]] as const };
     const results: Timed[] = [];
     for (const [training, shape, make] of [["router", shorter, router], ["tiles, one pass", of, tiles]] as const) {
-      const times: number[] = [];
-      for (const count of [1, blocks]) {
-        using timed = await make(gpu, shape, count);
-        times.push(await best(gpu, () => timed.run()));
+      const timed = async (counts: readonly number[]) => {
+        using made = await make(gpu, shape, counts);
+        return await best(gpu, () => made.run());
+      };
+      const one = await timed(of.blocks.map(() => 1)), blockSeconds: number[] = [];
+      for (const kind of of.blocks.keys()) {
+        const more = await timed(of.blocks.map((_, each) => each === kind ? blocks : 1));
+        blockSeconds.push((more - one) / (blocks - 1));
       }
-      const [one, all] = times as [number, number], blockSeconds = (all - one) / (blocks - 1);
-      const [layers] = of.blocks, tokens = shape.grid.reduce((a, b) => a * b);
       results.push({
         training,
-        tokens,
+        tokens: shape.grid.reduce((a, b) => a * b),
         blockSeconds,
-        seconds: one + blockSeconds * (layers! - 1),
+        seconds: one + sum(of.blocks.map((count, kind) => (count - 1) * blockSeconds[kind]!)),
         peak: gpu.memory.peak,
       });
     }
@@ -148,7 +160,7 @@ async function run(values: OptionValues<typeof options>): Promise<void> {
       tableOf(results, {
         "training": ({ training }) => training,
         "tokens": ({ tokens }) => String(tokens),
-        "a block": ({ blockSeconds }) => secondsText(blockSeconds),
+        "a block": ({ blockSeconds }) => blockSeconds.map(secondsText).join(", "),
         "a sample or state": ({ seconds }) => secondsText(seconds),
         "peak until then": ({ peak }) => formatBytes(peak),
       }),

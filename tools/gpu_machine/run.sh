@@ -12,6 +12,7 @@
 #   memory    info, peak, profile, demo, stream, resident, text   5 to 10 minutes; stream16 is stream with bf16 files
 #   sweep     every variant of every kernel, at the sizes that count, beside what an adapter's arithmetic makes
 #   headline  info, headline: whole clips with sparse attention, a step cache and few steps   10 minutes
+#   training  seconds of a sample of a router and of a state of tiles, of the SHAPES="1.3b hunyuan 14b"
 #   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
 #   study     the settings of docs/quality.md's study at 512x512, 61 frames, on as many prompts as STUDY_SECONDS=400 has time for
 #   int8      f32 and int8 with full attention, VORTA and Veda, judged, at CLIPS="128x128 256x256", on GPU_dawn
@@ -282,6 +283,12 @@ run() {
       lacks parity demo || lacks parity tests/fixtures/tiny_hd64 || for source in $SOURCES; do
         local gpu=GPU_$source
         job "parity-$source" 200 bash -c 'run_js tilereel.js parity "$@"' parity "$references" --gpu "${!gpu}"
+      done
+      ;;
+    training)
+      for of in ${SHAPES:-1.3b hunyuan 14b}; do
+        [ "$SIZE" = small ] && of=${of/hunyuan*/hunyuan-small} && of=${of/1*/small}
+        js "training-$of" 240 training.js --shape "$of" --blocks 2
       done
       ;;
     bench) js bench 160 bench.js $size ;;

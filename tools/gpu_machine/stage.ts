@@ -20,6 +20,7 @@ const BENCHMARKS = {
   "steps.js": "bench/steps.ts",
   "figures.js": "bench/figures.ts",
   "headline.js": "bench/headline.ts",
+  "training.js": "bench/training.ts",
   "arithmetic.js": "bench/arithmetic.ts",
   "sweep.js": "bench/sweep.ts",
   "targets.js": "bench/targets.ts",
