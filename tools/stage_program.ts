@@ -5,7 +5,10 @@ import { create } from "tar";
 import { bundle, ROOT } from "./program/bundle.ts";
 
 /** The program, and its workers, which `workerUrl` finds by their sources. */
-export const ENTRY_POINTS: EntryPoints = { main: "cli/main.ts", workers: ["cli/serve/worker.ts"] };
+export const ENTRY_POINTS: EntryPoints = {
+  main: "cli/main.ts",
+  workers: ["cli/serve/worker.ts", "cli/serve/side_worker.ts"],
+};
 
 /** Sources of bundles. The names of workers' files differ. */
 interface EntryPoints {

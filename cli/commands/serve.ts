@@ -14,6 +14,7 @@ import { serveApp } from "../serve/app.ts";
 import { LOOPBACK } from "../serve/guard.ts";
 import { JobStore } from "../serve/job_store.ts";
 import { Queue } from "../serve/queue.ts";
+import { SideWork } from "../serve/side_work.ts";
 
 /** A secret that can be guessed is none. */
 const SHORTEST_TOKEN = 16;
@@ -88,7 +89,15 @@ async function run(values: ServeValues): Promise<number> {
   const onBug = (error: unknown) => console.error(`tilereel: this is a bug: ${(error as Error)?.stack ?? error}`);
   using store = await JobStore.open(out);
   using queue = new Queue(store, { open: rest, largest: defaults }, onBug);
-  const app = serveApp({ hosts: [host, ...LOOPBACK], token }, { store, queue, planning, served, checkSize }, onBug);
+  using side = new SideWork({
+    open: rest,
+    largest: { width: defaults.width, height: defaults.height, frames: defaults.frames },
+  });
+  const app = serveApp(
+    { hosts: [host, ...LOOPBACK], token },
+    { store, queue, side, planning, served, checkSize },
+    onBug,
+  );
   const server = listen({ hostname: host, port }, app.fetch);
   const { waiting } = store;
   const address = `http://${host.includes(":") ? `[${host}]` : host}:${server.addr.port}`;
@@ -97,6 +106,7 @@ async function run(values: ServeValues): Promise<number> {
   console.log(`Jobs and clips are in ${out}${waiting > 0 ? `; ${waiting} go on` : ""}. Ctrl-C ends the server.`);
   using _ = new Farewell(() => {
     queue[Symbol.dispose]();
+    side[Symbol.dispose]();
     removeUnfinishedIn(out);
   });
   await server.finished;

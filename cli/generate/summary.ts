@@ -3,7 +3,7 @@ import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { GpuSettings } from "../../gpu/gpu.ts";
 import { precisionName } from "../../gpu/precision.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
-import { formatDuration } from "../../tools/program/progress.ts";
+import { formatDuration } from "../../tools/program/format_duration.ts";
 import type { DifferentClip } from "./made_already.ts";
 import type { ReadyClip } from "./plan.ts";
 import type { RenderedClip, SparedShares } from "./render_clip.ts";

@@ -1,14 +1,13 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Precision } from "../../gpu/precision.ts";
-import { product } from "../../model/attention/grid.ts";
 import type { WeightsPlace } from "../../model/blocks/weights_place.ts";
 import { type CountedClip, peakOf } from "../../model/estimate/clip_memory.ts";
 import { clipSeconds } from "../../model/estimate/clip_time.ts";
-import { type GpuModel, GPUS } from "../../model/estimate/gpus.ts";
-import { blockWork } from "../../model/estimate/training_time.ts";
+import { knownGpu } from "../../model/estimate/gpus.ts";
 import { count } from "../../model/estimate/what_fits.ts";
 import type { FamilyModel } from "../../model/family.ts";
+import { workOf } from "../../model/estimate/work_of.ts";
 import type { ClipSize } from "../../model/video_size.ts";
 import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
 
@@ -24,14 +23,6 @@ export interface ClipNeeds extends ClipSize {
 /** The sizes that people make with large models. */
 const USUAL = [{ width: 832, height: 480 }, { width: 1280, height: 720 }];
 const MOST_SIZES = 3;
-
-/** The adapter as estimates know it, with the rates of its matrix units only if they are reached. */
-export function knownGpu({ settings: { description: { name } }, matrixUnits }: Gpu): GpuModel | undefined {
-  const known = GPUS.find(({ matches }) => matches.test(name));
-  if (!known || matrixUnits) return known;
-  const { matrix: _, ...threads } = known;
-  return threads;
-}
 
 /** Counts the memory of clips of some sizes, in the precision that is used and in int8, and estimates their time. */
 export async function clipNeeds(gpu: Gpu, model: FamilyModel, weightDtype: WeightDtypeChoice): Promise<ClipNeeds[]> {
@@ -67,16 +58,8 @@ function sizesOf({ defaults, family: { multiples: { side } } }: FamilyModel): Cl
 }
 
 function secondsOf(gpu: Gpu, model: FamilyModel, clip: ClipSize, precision: Precision): number | undefined {
-  const known = knownGpu(gpu);
+  const known = knownGpu(gpu), { steps, guidance } = model.defaults;
   if (!known || precision === "f32") return undefined;
-  const { grid, kept } = model.layout(clip), tokens = product(grid) + kept, { steps, guidance } = model.defaults;
-  const { linear, attention, layers, dim } = blockWork(model, tokens), passes = steps * model.passes(guidance).length;
-  const time = clipSeconds(known, {
-    ...{ linear: passes * layers * linear, attention: passes * layers * attention, density: 1 },
-    // A layer reads and writes 24 tensors of its tokens, and those of its feed-forward, which is four times as wide.
-    bytes: passes * layers * tokens * 4 * 32 * dim,
-    pixels: clip.width * clip.height * clip.frames,
-    width: dim > 2048 ? "wide" : "narrow",
-  }, precision);
+  const time = clipSeconds(known, workOf(model, { ...clip, steps, guidance }, 1), precision);
   return time.steps + time.decode;
 }

@@ -4,7 +4,8 @@ import { type Door, guard } from "./guard.ts";
 import { openApi } from "./openapi.ts";
 import { errorAnswer, RequestError } from "./request_error.ts";
 import { PAGE_HEADERS, studioFiles } from "./studio.ts";
-import { estimateRoute, eventsRoute, type VideoRoutes, videoRoutes } from "./videos.ts";
+import { estimateRoute } from "./estimate.ts";
+import { eventsRoute, type VideoRoutes, videoRoutes } from "./videos.ts";
 
 /** All routes of the server. */
 export function serveApp(door: Omit<Door, "isPublic">, routes: VideoRoutes, onBug: (error: unknown) => void): Hono {

@@ -1,3 +1,4 @@
+import type { GpuFacts } from "../../gpu/device/dry.ts";
 import type { MemoryUse } from "../../gpu/memory.ts";
 import type { Progress } from "../../model/progress.ts";
 import type { Clip } from "../generate/clip_plan.ts";
@@ -10,8 +11,14 @@ export type ToWorker =
   | { readonly job: string; readonly clip: Clip }
   | { readonly cancel: string };
 
-/** What the worker posts, about a job. */
+/** What the worker posts. */
 export type FromWorker =
+  /** The GPU, when it begins; undefined where there is none. */
+  | { readonly gpu: GpuFacts | undefined }
+  | AboutJob;
+
+/** What the worker posts about a job. */
+type AboutJob =
   & { readonly job: string }
   & (
     | { readonly progress: Progress; readonly overall: number }

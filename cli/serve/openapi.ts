@@ -125,7 +125,7 @@ export function openApi({ model, defaults }: Served): Schema {
           operationId: "estimateVideo",
           summary: "What a clip would cost, and whether its settings can be used, without making it.",
           requestBody: { required: true, content: json(ref("CreateVideo")) },
-          responses: answers("The tokens of a pass, and the time of the last such clip.", json(ref("Estimate"))),
+          responses: answers("What is known of it; the rest is null.", json(ref("Estimate"))),
         },
       },
       "/v1/models": {
@@ -187,7 +187,17 @@ export function openApi({ model, defaults }: Served): Schema {
         Routes: object({
           routes: { type: "array", items: { type: "array", items: { type: "string", pattern: "^[012]+$" } } },
         }),
-        Estimate: object({ tokens: COUNT, grid: { type: "array", items: COUNT }, took: either(NUMBER, NOTHING) }),
+        Estimate: object({
+          ...{ tokens: COUNT, grid: { type: "array", items: COUNT, minItems: 3, maxItems: 3 } },
+          ...{ density: either({ ...NUMBER, minimum: 0 }, NOTHING), memory: either(COUNT, NOTHING) },
+          ...{ obstacle: either(TEXT, NOTHING), seconds: either({ ...NUMBER, minimum: 0 }, NOTHING) },
+          from: {
+            description:
+              "Where the seconds come from: equal clips that were made here, other clips, or the GPU's rates.",
+            enum: ["equal", "clips", "gpu", null],
+          },
+          ...{ clips: COUNT, adapter: either(TEXT, NOTHING), precision: either(TEXT, NOTHING) },
+        }),
         Health: object({
           ...{ status: { const: "ok" }, version: TEXT, waiting: COUNT },
           gpu_memory: either(object({ used: COUNT, held: COUNT, peak: COUNT }), NOTHING),

@@ -1,4 +1,5 @@
 import { cut, printable } from "../../gpu/common/errors.ts";
+import type { GpuFacts } from "../../gpu/device/dry.ts";
 import type { MemoryUse } from "../../gpu/memory.ts";
 import { workerUrl } from "../../model/embedded.ts";
 import type { Progress } from "../../model/progress.ts";
@@ -24,6 +25,7 @@ const NOT_BEGUN: Running = { overall: 0 };
 export class Queue implements Disposable {
   #worker: Worker | undefined;
   readonly #listeners = new Set<Listener>();
+  readonly #gpu = Promise.withResolvers<GpuFacts | undefined>();
   #current: { readonly id: string; running: Running; notes: string[] } | undefined;
 
   #memory: MemoryUse | undefined;
@@ -41,6 +43,12 @@ export class Queue implements Disposable {
   /** The GPU memory after the last clip; undefined before the first. */
   get memory(): MemoryUse | undefined {
     return this.#memory;
+  }
+
+  /** The GPU that clips are made on; undefined where none can be opened, which the first job will say. */
+  get gpu(): Promise<GpuFacts | undefined> {
+    this.#worker ??= this.#openWorker();
+    return this.#gpu.promise;
   }
 
   /** Adds a job at the end. It resolves when the job is on the disk. */
@@ -100,6 +108,7 @@ export class Queue implements Disposable {
   #crashed(message: string): void {
     [this.#worker, this.#memory] = [undefined, undefined];
     const why = printable(cut(message.replace(/^Uncaught (\(in worker[^)]*\) ?)?(\(in promise\) ?)?/, ""), 200));
+    this.#gpu.resolve(undefined);
     const error =
       `the worker that made this clip crashed (${why}): ask for it again, and please report it if it crashes again`;
     if (this.#current) this.#told({ job: this.#current.id, error, bug: true, cancelled: false });
@@ -117,6 +126,7 @@ export class Queue implements Disposable {
   }
 
   #told(told: FromWorker): void {
+    if ("gpu" in told) return this.#gpu.resolve(told.gpu);
     const { job: id } = told, current = this.#current;
     if (current?.id !== id) return;
     if ("progress" in told) {

@@ -1,7 +1,5 @@
 import { type Context, Hono } from "hono";
 import { quoted } from "../../gpu/common/errors.ts";
-import type { ClipSize } from "../../model/video_size.ts";
-import type { BatchValues } from "../../tools/program/clip/batch_options.ts";
 import { isNotFound } from "../../model/files/file_error.ts";
 import { fileAnswer } from "../../tools/program/file_answer.ts";
 import type { PlanningModel } from "../generate/plan.ts";
@@ -11,6 +9,7 @@ import type { JobStore } from "./job_store.ts";
 import type { Queue } from "./queue.ts";
 import { readBody, readClip, type Served } from "./read_request.ts";
 import { RequestError } from "./request_error.ts";
+import type { SideWork } from "./side_work.ts";
 import { videoObject } from "./video_object.ts";
 
 /** The most jobs of a page of the list. */
@@ -24,32 +23,11 @@ const LONGEST_QUEUE = 1000;
 export interface VideoRoutes {
   readonly store: JobStore;
   readonly queue: Queue;
+  readonly side: SideWork;
   readonly planning: PlanningModel;
   readonly served: Served;
   /** Refuses a clip that is too large for the server. */
   readonly checkSize: (clip: { readonly width: number; readonly height: number; readonly frames: number }) => void;
-}
-
-/** What a clip costs: POST a request as for a video. */
-export function estimateRoute(
-  { store, planning, served, checkSize }: VideoRoutes,
-): (request: Request) => Promise<Response> {
-  return async (request) => {
-    const clip = readClip(await readBody(request), served, store.clipPath(newId())),
-      { settings } = await planning.ready(clip);
-    checkSize(settings);
-    const { grid } = planning.model.layout(settings), key = settingsKey(settings, clip.values);
-    const same = store.all.findLast(({ seconds, clip, width, height, frames }) =>
-      seconds !== undefined && settingsKey({ width, height, frames }, clip.values) === key
-    );
-    return Response.json({ tokens: grid.reduce((all, side) => all * side), grid, took: same?.seconds ?? null });
-  };
-}
-
-/** Equal for clips that take the same time. */
-function settingsKey(size: ClipSize, { seed: _, ...values }: BatchValues): string {
-  const { width, height, frames } = size;
-  return JSON.stringify([width, height, frames, Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1))]);
 }
 
 /** OpenAI's Videos API, and beside it progress as server-sent events, previews, and cancelling without deleting. */

@@ -5,11 +5,13 @@
  */
 /// <reference lib="webworker" />
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { gpuFacts } from "../../gpu/device/dry.ts";
 import { LastingPipeline } from "../../model/lasting_pipeline.ts";
 import { Previews } from "../../model/previews.ts";
 import { overall, type Progress } from "../../model/progress.ts";
 import { encodeVideo } from "../../model/video/encode_video.ts";
 import type { Clip } from "../generate/clip_plan.ts";
+import { openGpuAsAsked } from "../../tools/program/gpu_options.ts";
 import { PlanningModel } from "../generate/plan.ts";
 import { renderClip } from "../generate/render_clip.ts";
 import { openWorkshop, type Workshop } from "../generate/workshop.ts";
@@ -22,16 +24,29 @@ class Cancelled extends Error {
 
 const post = (answer: FromWorker) => self.postMessage(answer);
 
-let opening: Extract<ToWorker, { readonly open: unknown }> | undefined, planning: PlanningModel | undefined;
+type Opening = Extract<ToWorker, { readonly open: unknown }>;
+
+let opening: Opening | undefined, told: Promise<void> | undefined, planning: PlanningModel | undefined;
 let current: { readonly job: string; readonly controller: AbortController } | undefined;
 /** The clip is never of another job. */
 const workshop = new LastingPipeline<Workshop>((options) => openWorkshop(opening!.open, [opening!.largest], options));
 
 self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
-  if ("open" in data) opening = data;
+  if ("open" in data) [opening, told] = [data, tellGpu(data)];
   else if ("clip" in data) make(data.job, data.clip);
   else if (data.cancel === current?.job) current.controller.abort(new Cancelled());
 };
+
+/** Opens the GPU and closes it again: what it is decides what clips cost, before one is made. */
+async function tellGpu({ open }: Opening): Promise<void> {
+  const gpu = await openGpuAsAsked(open).catch((error) => {
+    // The first clip says it.
+    if (!(error instanceof TilereelError)) throw error;
+    return undefined;
+  });
+  post({ gpu: gpu && gpuFacts(gpu) });
+  gpu?.close();
+}
 
 async function make(job: string, clip: Clip): Promise<void> {
   const controller = new AbortController(), { signal } = controller;
@@ -39,6 +54,7 @@ async function make(job: string, clip: Clip): Promise<void> {
   const onProgress = (progress: Progress) => post({ job, progress, overall: overall(progress) ?? 0 });
   const onNote = (note: string) => post({ job, note });
   try {
+    await told;
     planning ??= await PlanningModel.open(opening!.open);
     const ready = await planning.ready(clip), open = await workshop.open({ signal, onProgress, onNote });
     const previews = new Previews(open.pipeline, {

@@ -1,7 +1,7 @@
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { type GpuModel, GPUS } from "../../model/estimate/gpus.ts";
-import { formatDuration } from "../../tools/program/progress.ts";
+import { formatDuration } from "../../tools/program/format_duration.ts";
 
 /** What a training will do, and what it will take. */
 export interface TrainingPlan {

@@ -7,7 +7,7 @@ import { checkTrainingFolder, trainingFiles } from "../../model/training/trainin
 import { commandLine } from "../../tools/program/command_line.ts";
 import { type LongRun, type LongRunOptions, openLongRun } from "../../tools/program/long_run.ts";
 import type { OptionValues } from "../../tools/program/options.ts";
-import { formatDuration } from "../../tools/program/progress.ts";
+import { formatDuration } from "../../tools/program/format_duration.ts";
 import { TrainingLog } from "./log_summary.ts";
 import type { optimizerOptions, outputOptions, reportOptions, TrainingDefaults } from "./options.ts";
 import { printPlan, type TrainingPlan } from "./plan.ts";

@@ -1,4 +1,4 @@
-import { Gpu } from "../gpu.ts";
+import { Gpu, type GpuSettings } from "../gpu.ts";
 import type { WgslDialect } from "../kernel.ts";
 import { type KernelKind, kernelKind } from "../kernel_picker.ts";
 import { choosePrecision, type Operands, type Precision } from "../precision.ts";
@@ -93,6 +93,28 @@ export function dryTwin({ device, settings, precision: own }: Gpu, options: Twin
     ...{ ...settings, ...precision !== own && change(), memoryLimit },
     ...{ dry: true, checkBounds: false, tuningStore: undefined },
   });
+}
+
+/** What is known of an open device. It can be posted to another thread, which counts there: see {@link dryGpuOf}. */
+export interface GpuFacts {
+  readonly settings: Omit<GpuSettings, "tuningStore">;
+  readonly limits: Readonly<Record<keyof typeof LIMITS, number>>;
+  readonly features: readonly string[];
+  /** Invocations in a subgroup. */
+  readonly subgroups: Readonly<Record<"subgroupMinSize" | "subgroupMaxSize", number | undefined>>;
+}
+
+/** What is known of an open device. */
+export function gpuFacts({ device, settings: { tuningStore: _, ...settings } }: Gpu): GpuFacts {
+  const { subgroupMinSize, subgroupMaxSize } = device.adapterInfo, limits = { ...LIMITS };
+  for (const name of Object.keys(LIMITS) as (keyof typeof LIMITS)[]) limits[name] = device.limits[name];
+  return { settings, limits, features: [...device.features], subgroups: { subgroupMinSize, subgroupMaxSize } };
+}
+
+/** Opens a dry device that is like an open one of another thread. */
+export function dryGpuOf({ settings, limits, features, subgroups }: GpuFacts): Gpu {
+  const like = { features: new Set(features), adapterInfo: subgroups as GPUAdapterInfo };
+  return new Gpu(dryDevice(limits, {}, like), { ...settings, dry: true, checkBounds: false });
 }
 
 /** The part of `GPUDevice` that `Gpu` and its memory use. */

@@ -38,9 +38,9 @@ export interface ClipShape {
 }
 
 /** The channels of a token up to which a model is narrow. */
-const NARROW = 2048;
+export const NARROW = 2048;
 /** Tensors of the width of the tokens that a layer reads and writes outside its products, and their bytes a number. */
-const TENSORS = 24, NUMBER_BYTES = 4;
+export const TENSORS = 24, NUMBER_BYTES = 4;
 
 /**
  * The work of a clip.

@@ -1,3 +1,5 @@
+import type { Gpu } from "../../gpu/gpu.ts";
+
 /** What is published of a GPU. */
 export interface GpuModel {
   readonly name: string;
@@ -64,3 +66,11 @@ export const GPUS: readonly [GpuModel, ...GpuModel[]] = [
 
 /** The GPU that was measured. */
 export const MEASURED_GPU = GPUS[0];
+
+/** The adapter as estimates know it, with the rates of its matrix units only if they are reached. */
+export function knownGpu({ settings: { description: { name } }, matrixUnits }: Gpu): GpuModel | undefined {
+  const known = GPUS.find(({ matches }) => matches.test(name));
+  if (!known || matrixUnits) return known;
+  const { matrix: _, ...threads } = known;
+  return threads;
+}

@@ -2,9 +2,10 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { SHAPES } from "../../bench/shapes.ts";
 import { drySource } from "../../bench/full_size/made_source.ts";
-import { clipNeeds, knownGpu } from "../../cli/info/clip_needs.ts";
+import { clipNeeds } from "../../cli/info/clip_needs.ts";
 import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
 import { Gpu } from "../../gpu/gpu.ts";
+import { knownGpu } from "../../model/estimate/gpus.ts";
 import { writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
 import { assertRefused, inTempDir, MODEL, ROOT, tilereel } from "../process.ts";
 

@@ -60,7 +60,16 @@ studioTest("the studio renders clips, compares them, and takes settings from a f
   await render(page, { ...QUICK, attention: "vorta" });
   await render(page, { ...QUICK, attention: "full" });
   assertEquals(await page.textContent("#error"), "");
-  assert((await page.textContent("#cost"))?.startsWith("8 tokens (2×2×2). The last clip with these settings took "));
+  await page.getByText("The time is that of 1 clip with these settings.").waitFor();
+  const fact = (name: string) => page.locator("#cost div").filter({ hasText: name }).locator("dd").textContent();
+  assertEquals([await fact("Tokens"), await fact("Density")], ["8 (2×2×2)", "100 %"]);
+  assert(/^\d+(\.\d)? MiB$/.test(`${await fact("Memory")}`));
+  await fill(page, { steps: "200" });
+  await page.getByText("The time is reckoned from 2 clips made here.").waitFor();
+  assert(/^about \d+.*s$/.test(`${await fact("Time")}`));
+  await fill(page, { size: "33x32" });
+  await page.getByText("both must be multiples of 16").waitFor();
+  await fill(page, QUICK);
   const cards = page.locator("#clips > li");
   for (const card of await cards.all()) await card.getByRole("checkbox").check();
   await page.locator("#compare video").first().waitFor();

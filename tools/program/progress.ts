@@ -3,6 +3,7 @@ import type { WriteStream } from "node:tty";
 // @ts-types="./cli_progress.d.ts"
 import cliProgress, { type SingleBar } from "cli-progress";
 import type { OnProgress, Progress } from "../../model/progress.ts";
+import { formatDuration } from "./format_duration.ts";
 
 /** Milliseconds a stage takes before it is shown. */
 const SHOW_AFTER = 1000;
@@ -43,14 +44,6 @@ export function showProgress(options: ProgressOptions = {}): ProgressDisplay {
     },
     stop,
   };
-}
-
-/** `12 s`, `3 min 05 s`, `1 h 02 min`. */
-export function formatDuration(seconds: number): string {
-  const s = Math.round(seconds);
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${String(s % 60).padStart(2, "0")} s`;
-  return `${Math.floor(s / 3600)} h ${String(Math.floor(s / 60) % 60).padStart(2, "0")} min`;
 }
 
 /** `clip 2 of 3, denoise`. */

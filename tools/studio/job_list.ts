@@ -1,4 +1,5 @@
 /// <reference lib="dom" />
+import { formatDuration } from "../program/format_duration.ts";
 import { button, element } from "../web/elements.ts";
 import { address, type VideoJob } from "./api.ts";
 
@@ -43,7 +44,7 @@ export class JobList {
       if (state === "in_progress") begun ??= performance.now();
       bar.value = progress;
       const seconds = begun === undefined ? 0 : (performance.now() - begun) / 1000;
-      const left = progress > 10 ? `, about ${Math.ceil(seconds / (progress / 100) - seconds)} s left` : "";
+      const left = progress > 10 ? `, about ${formatDuration(seconds / (progress / 100) - seconds)} left` : "";
       status.textContent = state === "queued" ? "waiting" : stage ? `${stage} ${done} of ${total}${left}` : "starting";
       image.hidden = preview === undefined;
       if (preview !== undefined && performance.now() - seen > PREVIEW_EVERY) {

@@ -13,6 +13,7 @@ import { routeMap } from "../web/route_map.ts";
 import { vocabularyRows } from "../web/vocabulary.ts";
 import { address, ask, create, type FieldSchema, type VideoJob, watchJobs } from "./api.ts";
 import { type Compared, Comparison } from "./comparison.ts";
+import { Cost, timeText } from "./cost.ts";
 import { JobList } from "./job_list.ts";
 import { buildFields, formValues, useSettings } from "./settings_form.ts";
 import { Together } from "./together.ts";
@@ -24,6 +25,7 @@ const form = byId<HTMLFormElement>("form"), prompt = byId<HTMLTextAreaElement>("
 const jobs = byId<HTMLOListElement>("jobs"), clips = byId<HTMLOListElement>("clips");
 const time = byId<HTMLInputElement>("time"), older = byId<HTMLButtonElement>("older");
 
+const cost = new Cost(byId("cost"), formValues);
 const together = new Together((share) => time.value = String(share));
 const comparison = new Comparison(byId("compare"), together);
 const queue = new JobList(jobs, (id) => attempt(() => ask(`/v1/videos/${id}/cancel`, { method: "POST" })));
@@ -36,7 +38,7 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   attempt(render);
 });
-form.addEventListener("input", () => attempt(showCost, () => {}));
+form.addEventListener("input", () => cost.update());
 byId("surprise").addEventListener("click", () => prompt.value = randomPrompt());
 byId("play").addEventListener("click", () => setPlaying(!together.playing));
 byId("back").addEventListener("click", () => step(-1));
@@ -54,12 +56,12 @@ document.addEventListener("drop", (event) => {
 });
 
 /** Does work; a failure is shown. */
-async function attempt(work: () => Promise<void>, onError = (message: string) => void (error.textContent = message)) {
+async function attempt(work: () => Promise<void>) {
   error.textContent = "";
   try {
     await work();
   } catch (failure) {
-    onError((failure as Error).message);
+    error.textContent = (failure as Error).message;
   }
 }
 
@@ -84,7 +86,7 @@ async function open(): Promise<void> {
       for (const id of queue.ids.filter((id) => !ids.includes(id))) attempt(() => missed(id));
     },
   });
-  await showCost();
+  cost.update();
 }
 
 /** Shows what became of a job that ended unseen. */
@@ -99,7 +101,7 @@ function ended(job: VideoJob): void {
   queue.remove(job.id);
   if (!cards.has(job.id)) clips.prepend(card(job));
   showEmpty();
-  attempt(showCost, () => {});
+  cost.update();
 }
 
 /** Shows nothing of a job any more. */
@@ -126,16 +128,6 @@ async function render(): Promise<void> {
     // It may have ended meanwhile.
     if (!cards.has(job.id)) queue.show(job);
   }
-}
-
-/** What the settings cost, as the server reckons. */
-async function showCost(): Promise<void> {
-  const { tokens, grid, took } = await ask<{ tokens: number; grid: readonly number[]; took: number | null }>(
-    "/v1/estimates",
-    { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(formValues()) },
-  );
-  byId("cost").textContent = `${tokens.toLocaleString("en")} tokens (${grid.join("×")}).` +
-    (took === null ? "" : ` The last clip with these settings took ${took.toFixed(1)} s.`);
 }
 
 async function loadClips(): Promise<void> {
@@ -181,7 +173,7 @@ function card(job: VideoJob): HTMLLIElement {
   const rows: Readonly<Record<string, string | undefined>> = {
     attention,
     density: typeof record?.density === "number" ? `${(100 * record.density).toFixed(1)} %` : undefined,
-    time: took === undefined ? undefined : `${took.toFixed(1)} s`,
+    time: took === undefined ? undefined : timeText(took),
     size: `${job.size}, ${job.tilereel.frames} frames`,
     steps: record && String(record.steps),
     seed: String(seed),

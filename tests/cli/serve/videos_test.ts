@@ -1,52 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
-import Ajv2020 from "ajv/dist/2020.js";
 import OpenAI, { APIError } from "openai";
 import { join } from "node:path";
 import { readRecord } from "../../../model/video/record.ts";
 import { inTempDir, listFiles } from "../../process.ts";
+import { Api, type Fields } from "./api.ts";
 import { startServer } from "./server.ts";
 
 /** What a request says of a clip that takes a second or two. */
 const QUICK = { steps: 2, size: "32x32", frames: 5, seed: 7 };
-
-type Fields = Readonly<Record<string, unknown>>;
-
-/** Answers, checked against the server's own description. */
-class Api {
-  private constructor(private readonly url: string, private readonly check: (name: string, body: unknown) => void) {}
-
-  static async open(url: string): Promise<Api> {
-    const description = await (await fetch(`${url}/openapi.json`)).json();
-    const ajv = new Ajv2020.default({ strict: false, allErrors: true });
-    ajv.addSchema({ $id: "api", ...description });
-    return new Api(url, (name, body) => {
-      const validate = ajv.getSchema(`api#/components/schemas/${name}`)!;
-      assert(validate(body), `${name}: ${ajv.errorsText(validate.errors)}: ${JSON.stringify(body)}`);
-    });
-  }
-
-  async ask(schema: string, path: string, init: RequestInit = {}): Promise<{ status: number; body: Fields }> {
-    const answer = await fetch(`${this.url}${path}`, init), body = await answer.json();
-    this.check(answer.ok ? schema : "Error", body);
-    return { status: answer.status, body };
-  }
-
-  async create(request: Fields): Promise<{ status: number; body: Fields }> {
-    return await this.ask("Video", "/v1/videos", {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(request),
-    });
-  }
-
-  /** The states of a job until it has ended, by its events. */
-  async watch(id: unknown): Promise<Fields[]> {
-    const text = await (await fetch(`${this.url}/v1/videos/${id}/events`)).text();
-    const told = [...text.matchAll(/^data: (.*)$/gm)].map(([, data]) => JSON.parse(data!) as Fields);
-    for (const job of told) this.check(job.deleted ? "DeletedVideo" : "Video", job);
-    return told;
-  }
-}
 
 Deno.test("OpenAI's client makes, watches, lists, downloads and deletes videos", () =>
   inTempDir(async (dir) => {

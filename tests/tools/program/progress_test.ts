@@ -2,7 +2,8 @@ import type { WriteStream } from "node:tty";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { overall, partOf } from "../../../model/progress.ts";
 import { unlessClosed } from "../../../tools/program/signals.ts";
-import { formatDuration, showProgress } from "../../../tools/program/progress.ts";
+import { formatDuration } from "../../../tools/program/format_duration.ts";
+import { showProgress } from "../../../tools/program/progress.ts";
 
 /** A stream that keeps what is written. */
 function fakeStream(isTTY: boolean): { stream: WriteStream; written: () => string } {
