@@ -10,7 +10,10 @@ import { withFirstFrames } from "./known_frames.ts";
 import { normalNumbers } from "./noise.ts";
 import type { GenerateOptions } from "./pipeline.ts";
 import type { Scheduler } from "./schedulers/scheduler.ts";
+import { DISTANT } from "./split_guidance/partner.ts";
+import { SplitPass } from "./split_guidance/split_pass.ts";
 import { StepPasses } from "./step_passes.ts";
+import type { ClipSize } from "./video_size.ts";
 
 /** One of a step's passes, with what it is conditioned on. */
 export interface ConditionedPass extends GuidedPass {
@@ -22,6 +25,7 @@ export interface DenoisingTask {
   readonly gpu: Gpu;
   readonly model: Pick<FamilyModel, "family" | "shape" | "distilled">;
   readonly transformer: VideoTransformer;
+  readonly clip: ClipSize;
   /** Of the latents: [1, channels, latent frames, height, width] */
   readonly shape: readonly number[];
   /** The passes of each step. Their tensors are the caller's. */
@@ -40,14 +44,17 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   const { gpu, model, transformer, shape, passes, scheduler } = task,
     { onProgress, onStep, onPreview, signal } = options;
   const layouts = passes.map(({ conditioning }) => transformer.layout(shape, conditioning));
-  using stepPasses = await StepPasses.prepare({
-    ...{ gpu, model, transformer },
-    names: passes.map(({ name }) => name),
-    layout: layouts[0]!,
+  const clip = {
     lengths: layouts.map(({ kept, length = kept }) => length),
     timesteps: [...scheduler.timesteps],
     sigmas: [...scheduler.sigmas],
-  }, options);
+  };
+  const names = passes.map(({ name }) => name), conditionings = passes.map(({ conditioning }) => conditioning);
+  using stepPasses = await StepPasses.prepare(
+    { ...{ gpu, model, transformer, names, ...clip }, layout: layouts[0]! },
+    options,
+  );
+  using split = await SplitPass.begin(gpu, stepPasses, { size: task.clip, shape, ...clip }, conditionings, options);
   // Owns the latents, the velocities, and what the stepper keeps.
   using owned = new TensorOwner(gpu);
   const draw = normalNumbers(options.seed ?? 0);
@@ -67,7 +74,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   signal?.throwIfAborted();
   for (let step = 0; step < total; step++) {
     const sample: Tensor = latents;
-    const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, stepPasses, step, sample));
+    const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, stepPasses, split, step, sample));
     owned.adopt(velocity);
     const clean = onPreview && owned.adopt(combine(gpu, [[1, sample], [-scheduler.sigmas[step]!, velocity]]));
     latents = stepper.step(velocity, sample);
@@ -94,16 +101,22 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   return known ? withFirstFrames(gpu, latents, known) : owned.disown(latents);
 }
 
-/** The velocity of one step: the weighted sum of what its passes predict, or the cache gives. The caller's. */
+/** The velocity of one step: the weighted sum of what its passes predict, or the cache or a partner gives. The caller's. */
 async function stepVelocity(
   { gpu, passes, scheduler }: DenoisingTask,
   stepPasses: StepPasses,
+  split: SplitPass | undefined,
   step: number,
   latents: Tensor,
 ): Promise<Tensor> {
-  const predicted = passes.map(({ conditioning }, pass) => ({ pass, conditioning }));
+  const all = passes.map(({ conditioning }, pass) => ({ pass, conditioning }));
   using owned = new TensorOwner(gpu);
-  const velocities = owned.adopt(await stepPasses.predict(step, latents, predicted));
+  const asked = split?.ask(step, latents), here = asked ? all.slice(0, DISTANT) : all;
+  const velocities = owned.adopt(await stepPasses.predict(step, latents, here));
+  if (asked) {
+    const answer = await asked.answer();
+    velocities.push(...owned.adopt(answer ? [answer] : await stepPasses.predict(step, latents, all.slice(DISTANT))));
+  }
   if (passes.length === 1) return owned.disown(velocities[0]!);
   const timestep = scheduler.timesteps[step]!;
   return combine(gpu, passes.map((pass, i) => [weightAt(pass, timestep), velocities[i]!]));

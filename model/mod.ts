@@ -47,7 +47,15 @@ export { firstBlockCache, type FirstBlockOptions } from "./cache/first_block.ts"
 export { type PabOptions, pyramidAttentionBroadcast } from "./cache/pab.ts";
 export { teaCache, type TeaOptions } from "./cache/tea.ts";
 export { type Lora, loraDeltas } from "./lora/lora.ts";
-export type { CacheHooks, CacheNumbers, CacheReport, CacheTask, PreparedCache, StepCache } from "./cache/step_cache.ts";
+export type {
+  CacheHooks,
+  CacheNumbers,
+  CacheReport,
+  CacheTask,
+  PreparedCache,
+  SparedWork,
+  StepCache,
+} from "./cache/step_cache.ts";
 export type { GuidedPass, PassName } from "./guidance.ts";
 export { type ModelIdentity, modelIdentity } from "./identity/model_identity.ts";
 export { LastingPipeline, type OpenOptions, type OpenPipeline } from "./lasting_pipeline.ts";
@@ -79,6 +87,14 @@ export {
   type TensorOps,
 } from "./schedulers/scheduler.ts";
 export type { SigmaGrid, Sigmas } from "./schedulers/sigmas.ts";
+export { type AssistantOptions, type AssistedOptions, GuidanceAssistant } from "./split_guidance/assistant.ts";
+export {
+  type DistantPass,
+  type DistantVelocity,
+  type GuidancePartner,
+  PartnerLostError,
+  type SplitClip,
+} from "./split_guidance/partner.ts";
 export type {
   EncodedPrompts,
   OpenTextEncoder,

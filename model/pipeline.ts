@@ -7,17 +7,18 @@ import { TensorOwner } from "../gpu/tensor_owner.ts";
 import type { HeadShape, TokenLayout } from "./attention/layout.ts";
 import type { AttentionMethod } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
-import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./blocks/weights_place.ts";
-import { cacheBytes, type CacheReport, type StepCache } from "./cache/step_cache.ts";
+import type { WeightsChoice, WeightsPlacement } from "./blocks/weights_place.ts";
+import type { CacheReport, StepCache } from "./cache/step_cache.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import { openModel } from "./checkpoint/model_folder.ts";
 import type { GivenParts, PartPlace } from "./checkpoint/part_place.ts";
 import { sizeNote } from "./checkpoint/trained_sizes.ts";
 import { checkFinite, type ConditionedPass, denoise } from "./denoise.ts";
 import { type Conditioning, type FamilyModel, FRUGAL, type PromptEncoder, type VideoVae } from "./family.ts";
-import { PlacedTransformer } from "./blocks/placed_transformer.ts";
+import type { PlacedTransformer } from "./blocks/placed_transformer.ts";
 import type { FileStore } from "./files/store.ts";
 import { conditionedBy, type GuidedPass } from "./guidance.ts";
+import { denoisingWork, loadTransformer } from "./load_transformer.ts";
 import type { Picture } from "./picture/picture.ts";
 import { checkPictures, pictureNotes } from "./pictures_of_clip.ts";
 import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
@@ -26,6 +27,7 @@ import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_enc
 import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
+import type { GuidancePartner } from "./split_guidance/partner.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
 import { TinyAutoencoder } from "./taehv/autoencoder.ts";
 import { latentVideo } from "./vae/latent_rgb.ts";
@@ -158,6 +160,8 @@ export interface GenerateOptions {
   readonly cache?: StepCache;
   /** Told what the cache spared, after the last step. */
   readonly onCache?: (report: CacheReport) => void;
+  /** Computes the pass of the negative prompt, at the same time. If it fails, the clip goes on without it. Default: none */
+  readonly partner?: GuidancePartner;
   /** Told what f16 could not hold, once the clip is made, if there was anything: it became ±65504. */
   readonly onClamped?: (clamped: readonly ClampCount[]) => void;
   /**
@@ -236,14 +240,10 @@ export class VideoPipeline {
    * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
    */
   static async of(model: FamilyModel, options: Omit<LoadOptions, "parts">): Promise<VideoPipeline> {
-    const { gpu, textEncoder: openEncoder, weights = "auto", onProgress, signal } = options;
+    const { gpu, textEncoder: openEncoder, onProgress, signal } = options;
     using loaded = new DisposableStack();
     loaded.use(model);
-    const work = (options.clips?.length ? options.clips : [{}]).map((given: ClipToCome) => {
-      const clip = { ...model.defaults, ...given };
-      checkClip(model.family.multiples, clip);
-      return model.denoisingBytes(gpu, clip) + cacheBytes(given.cache, model, clip, clip.guidance, gpu.f16);
-    });
+    const work = denoisingWork(gpu, model, options.clips);
     signal?.throwIfAborted();
     const { of: weightOptions } = loaded.use(await openWeightOptions(gpu, model.family, options));
     const prompts = loaded.use(model.promptEncoder(gpu, { openEncoder, weightOptions }));
@@ -251,16 +251,8 @@ export class VideoPipeline {
     const tiny = options.previewVae === undefined
       ? vae instanceof TinyAutoencoder ? vae : undefined
       : loaded.use(await TinyAutoencoder.open(gpu, options.previewVae, model, onProgress));
-    const loading = weightOptions("transformer");
-    const lowNoise = weightOptions("transformer_2");
     signal?.throwIfAborted();
-    const transformer = loaded.use(
-      await PlacedTransformer.load(gpu, {
-        choice: weights,
-        placed: (choice) => placeWeights(gpu, model, Math.max(...work), choice, loading),
-        load: (place) => model.loadTransformer(gpu, { place, onProgress, ...loading, lowNoise }),
-      }),
-    );
+    const transformer = loaded.use(await loadTransformer(model, weightOptions, work, options));
     signal?.throwIfAborted();
     const textDeltas = Object.entries(model.family.parts)
       .filter(([, { replacedBy }]) => replacedBy?.includes("embeddings"))
@@ -446,7 +438,10 @@ export class VideoPipeline {
     // Each stage wants buffers of other sizes: those of the one before would lie idle beside them.
     gpu.trim();
     const { model, transformer: { transformer } } = parts;
-    return await gpu.labelled("denoise", () => denoise({ gpu, model, transformer, shape, passes, scheduler }, options));
+    return await gpu.labelled(
+      "denoise",
+      () => denoise({ gpu, model, transformer, clip, shape, passes, scheduler }, options),
+    );
   }
 
   /** The passes with what the pictures of a clip add to each of them. */

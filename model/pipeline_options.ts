@@ -118,6 +118,7 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   onAttention: aFunction,
   cache: aCache,
   onCache: aFunction,
+  partner: objectWith("a partner of guidance with a name, and a function begin", { name: aText, begin: aFunction }),
   onClamped: aFunction,
   signal: anAbortSignal,
 };

@@ -7,8 +7,8 @@ import { product } from "./attention/grid.ts";
 import type { TokenLayout } from "./attention/layout.ts";
 import type { PreparedAttention, SelfAttention } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
-import { CountedCache } from "./cache/counted_cache.ts";
-import type { CacheReport } from "./cache/step_cache.ts";
+import { CountedCache, totalSpared } from "./cache/counted_cache.ts";
+import type { CacheReport, SparedWork } from "./cache/step_cache.ts";
 import type { Conditioning, FamilyModel, ForwardPass, VideoTransformer } from "./family.ts";
 import type { PassName } from "./guidance.ts";
 import type { GenerateOptions } from "./pipeline.ts";
@@ -40,6 +40,14 @@ export interface StepPass {
   readonly conditioning: Conditioning;
 }
 
+/** What one pass of one step did. */
+export interface WorkOfPass {
+  /** The layers whose self-attention was run. */
+  readonly layers: readonly number[];
+  /** What the step cache has spared in all steps of the pass until now. */
+  readonly spared?: SparedWork | undefined;
+}
+
 /** What the passes of a clip did. */
 export interface PassesReport {
   readonly attention: AttentionReport;
@@ -49,8 +57,10 @@ export interface PassesReport {
 
 /** The forward passes of a clip's steps, each with its attention and, where there is one, its step cache. */
 export class StepPasses implements Disposable {
-  /** The self-attention that was run: step, pass and layer. */
-  readonly #ran = new Set<string>();
+  /** The layers whose self-attention was run, by step and pass. */
+  readonly #ran = new Map<string, Set<number>>();
+  /** What step caches have spared elsewhere, of passes that were computed there. */
+  readonly #sparedElsewhere = new Map<PassName, SparedWork>();
 
   private constructor(
     private readonly task: StepPassesTask,
@@ -105,8 +115,9 @@ export class StepPasses implements Disposable {
     const { result: inputs, tensors } = gpu.collect(() =>
       left.map((i): ForwardPass => {
         const { pass, conditioning } = passes[i]!, attend = this.attention.at(step, pass);
+        const ran = this.#ranIn(step, pass);
         const recorded: SelfAttention = (q, k, v, layer, gate) => {
-          this.#ran.add(`${step} ${pass} ${layer}`);
+          ran.add(layer);
           return attend(q, k, v, layer, gate);
         };
         const selfAttention = Object.assign(recorded, { takesGate: attend.takesGate ?? false });
@@ -122,10 +133,34 @@ export class StepPasses implements Disposable {
     return velocities.map((velocity) => owned.disown(velocity!));
   }
 
+  /** What a pass of a step did that was computed elsewhere: it belongs to the report. */
+  note(step: number, pass: number, { layers, spared }: WorkOfPass): void {
+    for (const layer of layers) this.#ranIn(step, pass).add(layer);
+    if (spared) this.#sparedElsewhere.set(this.task.names[pass]!, spared);
+  }
+
+  /** What a pass of a step did: what {@link note} is to be told where its result is used. */
+  work(step: number, pass: number): WorkOfPass {
+    const spared = this.cache?.report.get(this.task.names[pass]!);
+    return { layers: [...this.#ranIn(step, pass)], spared: spared && { ...spared } };
+  }
+
   /** What was computed until now. */
   get report(): PassesReport {
-    const attention = this.attention.report((step, pass, layer) => this.#ran.has(`${step} ${pass} ${layer}`));
-    return { attention, ...this.cache && { cache: this.cache.report } };
+    const attention = this.attention.report((step, pass, layer) => this.#ranIn(step, pass).has(layer));
+    if (!this.cache) return { attention };
+    const cache = new Map(this.cache.report);
+    for (const [name, spared] of this.#sparedElsewhere) {
+      const here = cache.get(name);
+      cache.set(name, here ? totalSpared([here, spared]) : spared);
+    }
+    return { attention, cache };
+  }
+
+  #ranIn(step: number, pass: number): Set<number> {
+    const key = `${step} ${pass}`, known = this.#ran.get(key) ?? new Set();
+    this.#ran.set(key, known);
+    return known;
   }
 
   [Symbol.dispose](): void {

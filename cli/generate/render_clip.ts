@@ -68,7 +68,7 @@ export async function renderVideo(
     onAttention: (told) => report = told,
     onClamped: (counts) => clamped = counts,
     onCache: (cached) => {
-      const { steps, blocks, attentions } = totalSpared(cached), passes = clip.settings.steps * cached.size;
+      const { steps, blocks, attentions } = totalSpared(cached.values()), passes = clip.settings.steps * cached.size;
       spared = { passes: steps / passes, blocks: blocks / passes / pipeline.headShape.layers, attentions };
     },
     ...options,

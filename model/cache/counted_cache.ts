@@ -2,10 +2,10 @@ import type { HeadShape } from "../attention/layout.ts";
 import type { PassName } from "../guidance.ts";
 import type { CacheHooks, CacheReport, PreparedCache, SparedWork } from "./step_cache.ts";
 
-/** What was spared in all passes together. */
-export function totalSpared(report: CacheReport): SparedWork {
+/** What was spared in several passes together. */
+export function totalSpared(passes: Iterable<SparedWork>): SparedWork {
   const total = { steps: 0, blocks: 0, attentions: 0 };
-  for (const { steps, blocks, attentions } of report.values()) {
+  for (const { steps, blocks, attentions } of passes) {
     total.steps += steps;
     total.blocks += blocks;
     total.attentions += attentions;
