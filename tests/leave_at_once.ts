@@ -3,8 +3,8 @@
  *
  * `deno test` ends while its threads, one for each test file, are ending too. libglvnd, through which OpenGL is
  * reached, frees the state of all threads when the process ends, and each thread frees its own: sometimes twice, which
- * aborts the process ("double free or corruption") after the last test. The command line computes on the main thread,
- * so this does not affect it. To be deleted when libglvnd or Deno no longer do this.
+ * aborts the process ("double free or corruption") after the last test. The threads of the command line wait while its
+ * process ends, so this does not affect it. To be deleted when libglvnd or Deno no longer do this.
  *
  * @module
  */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { main } from "../cli/main.ts";
+import { main } from "../cli/program.ts";
 
 const [given, ...args] = Deno.args;
 const [submissions, losses = Infinity] = given!.split("x").map(Number) as [number, number?];

@@ -30,7 +30,8 @@ export async function execute(program: string, args: readonly string[], options:
 /** A command line that runs `module` of the checkout under this Deno. */
 export function program(module: string, args: readonly string[]): string[] {
   // Quiet: downloads of a cold cache are not the program's own words.
-  return ["run", "-A", "--no-check", "--quiet", "--config", join(ROOT, "deno.json"), join(ROOT, module), ...args];
+  const config = ["--config", join(ROOT, "deno.json")];
+  return ["run", "-A", "--no-prompt", "--no-check", "--quiet", ...config, join(ROOT, module), ...args];
 }
 
 /** Runs the command line from the checkout. */

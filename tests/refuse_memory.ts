@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { main } from "../cli/main.ts";
+import { main } from "../cli/program.ts";
 
 /**
  * Has a device refuse some tensors.

@@ -11,7 +11,7 @@ import { runAsProgram } from "./program/run_command.ts";
 import { Farewell, handleSignals } from "./program/signals.ts";
 import { checkWritable } from "../model/files/output.ts";
 import { flag, type OptionValues, path } from "./program/options.ts";
-import { stageProgram } from "./stage_program.ts";
+import { RUN_FLAGS, stageProgram } from "./stage_program.ts";
 import { writeSelfExtracting } from "./self_extracting.ts";
 
 /** The host of denort. It is tried first, because `deno compile` may wait very long for a host that does not answer. */
@@ -60,7 +60,7 @@ export async function denoCompile(folder: string, out: string): Promise<string |
     }
   }
   const included = [...Deno.readDirSync(folder)].map(({ name }) => `--include=${join(folder, name)}`).sort();
-  const args = ["compile", "-A", "--no-check", "--no-config", "--quiet", ...included];
+  const args = ["compile", ...RUN_FLAGS, "--no-check", "--no-config", "--quiet", ...included];
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [...args, "--output", out, join(folder, "tilereel.js")],
     stdin: "null",

@@ -7,8 +7,11 @@ import { fileURLToPath } from "node:url";
 /** For machines with Node alone. */
 const FETCHED = ["--yes", "deno@2.9.6"];
 
+/** As RUN_FLAGS of tools/stage_program.ts. */
+const FLAGS = ["-A", "--no-prompt", "--unstable-worker-options"];
+
 const main = fileURLToPath(new URL("./cli/main.js", import.meta.url));
-const args = ["run", "-A", "--no-config", "--quiet", main, ...process.argv.slice(2)];
+const args = ["run", ...FLAGS, "--no-config", "--quiet", main, ...process.argv.slice(2)];
 
 /** Starts the program; `missing` is called where there is no such command. */
 function start(command, before, missing) {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { writeAtomically } from "../model/files/output.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
-import { archiveOf } from "./stage_program.ts";
+import { archiveOf, RUN_FLAGS } from "./stage_program.ts";
 
 /**
  * Makes `out` of the program in `folder` and this Deno: a shell script with an archive behind it. It needs sh, tail,
@@ -67,7 +67,9 @@ if [ ! -f "$program/tilereel.js" ]; then
 fi
 umask "$usual"
 export DENO_DIR="$program/.deno" DENO_NO_UPDATE_CHECK=1 DENO_NO_PACKAGE_JSON=1
-exec "$program/deno" run --quiet -A --no-config --no-lock --no-remote --cached-only "$program/tilereel.js" "$@"
+exec "$program/deno" run --quiet ${
+    RUN_FLAGS.join(" ")
+  } --no-config --no-lock --no-remote --cached-only "$program/tilereel.js" "$@"
 `;
   // tail counts from 1.
   const offset = String(new TextEncoder().encode(script).length + 1).padStart(unknownOffset.length, "0");

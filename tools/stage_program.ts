@@ -4,10 +4,10 @@ import { fileURLToPath } from "node:url";
 import { create } from "tar";
 import { bundle, ROOT } from "./program/bundle.ts";
 
-/** The program, and its workers, which `workerUrl` finds by their sources. */
+/** The program, and its threads, which `workerUrl` finds by their sources. */
 export const ENTRY_POINTS: EntryPoints = {
   main: "cli/main.ts",
-  workers: ["cli/serve/worker.ts", "cli/serve/side_worker.ts"],
+  workers: ["cli/rights/thread.ts", "cli/serve/worker.ts", "cli/serve/side_worker.ts"],
 };
 
 /** Sources of bundles. The names of workers' files differ. */
@@ -15,6 +15,9 @@ interface EntryPoints {
   readonly main: string;
   readonly workers: readonly string[];
 }
+
+/** Flags of Deno for `main`, which gives its threads the rights that they need (cli/rights/). */
+export const RUN_FLAGS = ["-A", "--no-prompt", "--unstable-worker-options"];
 
 /** What onnxruntime-web loads from beside the module it is in, when a text encoder is given as an ONNX file. */
 const ONNX_RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];

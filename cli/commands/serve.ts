@@ -10,6 +10,7 @@ import { modelOptions } from "../../tools/program/model_options.ts";
 import { inGroup, integer, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { Farewell } from "../../tools/program/signals.ts";
 import { PlanningModel } from "../generate/plan.ts";
+import { DEFAULT_HOST, DEFAULT_PORT } from "../serve/address.ts";
 import { serveApp } from "../serve/app.ts";
 import { LOOPBACK } from "../serve/guard.ts";
 import { JobStore } from "../serve/job_store.ts";
@@ -22,11 +23,11 @@ const SHORTEST_TOKEN = 16;
 const options = {
   ...inGroup("Server", {
     out: path({ short: "o", value: "DIR", help: "Folder of the jobs and their clips.", default: "out/served" }),
-    port: integer({ help: "The port. 0 takes one that is free.", default: 8642, min: 0, max: 65535 }),
+    port: integer({ help: "The port. 0 takes one that is free.", default: DEFAULT_PORT, min: 0, max: 65535 }),
     host: text({
       value: "HOST",
       help: "The name or address to listen at. Other machines can reach all but loopback ones, so these need --token.",
-      default: "localhost",
+      default: DEFAULT_HOST,
     }),
     token: text({
       value: "SECRET",
@@ -52,14 +53,14 @@ export const command = defineCommand({
     "--size and --frames are the largest clip that may be asked for; by default it is the model's own. Attention and " +
     "cache options are the defaults of clips.",
   examples: {
-    "tilereel serve": "Serves the embedded demo model at http://localhost:8642.",
+    "tilereel serve": `Serves the embedded demo model at http://${DEFAULT_HOST}:${DEFAULT_PORT}.`,
     "tilereel serve --model wan-1.3b --gpu dawn --memory 12GB --size 832x480 --frames 81": "Serves Wan.",
   },
   run,
 });
 
 async function run(values: ServeValues): Promise<number> {
-  const { port = 8642, host = "localhost", token, out = "out/served", size, frames, ...rest } = values;
+  const { port = DEFAULT_PORT, host = DEFAULT_HOST, token, out = "out/served", size, frames, ...rest } = values;
   const isLoopback = LOOPBACK.includes(host) || host === "::1";
   if (!isLoopback && token === undefined) {
     throw new TilereelError(`--host ${host} lets other machines in, so --token SECRET is needed`, { option: "token" });

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { bundleStudio } from "./bundle_studio.ts";
 
 /** A file of the studio page. */
 interface StudioFile {
@@ -7,6 +8,13 @@ interface StudioFile {
 }
 
 const CSS = "text/css; charset=utf-8";
+
+let bundledBy = bundleStudio;
+
+/** Has another thread bundle the page's script, which may run Deno. */
+export function bundleStudioBy(bundle: typeof bundleStudio): void {
+  bundledBy = bundle;
+}
 
 /** The page may load nothing from elsewhere, and may not be shown in a frame of another site. */
 export const PAGE_HEADERS = {
@@ -25,7 +33,7 @@ export function studioFiles(): ReadonlyMap<string, StudioFile> {
   const file = (name: string, type: string): StudioFile => ({ type, read: () => Deno.readFile(join(folder, name)) });
   let script: Promise<Uint8Array<ArrayBuffer>> | undefined;
   const bundled = () => {
-    script ??= bundleStudio();
+    script ??= bundledBy();
     script.catch(() => script = undefined);
     return script;
   };
@@ -38,16 +46,4 @@ export function studioFiles(): ReadonlyMap<string, StudioFile> {
     ["/style.css", file("style.css", CSS)],
     ["/studio.js", { ...file("studio.js", "text/javascript; charset=utf-8"), ...isSource && { read: bundled } }],
   ]);
-}
-
-async function bundleStudio(): Promise<Uint8Array<ArrayBuffer>> {
-  // Not in the packages, which have what it makes.
-  const { bundle } = await import("../../tools/program/bundle.ts");
-  const path = await Deno.makeTempFile({ suffix: ".js" });
-  try {
-    await bundle("browser", "--output", path, "tools/studio/studio.ts");
-    return await Deno.readFile(path);
-  } finally {
-    await Deno.remove(path);
-  }
 }

@@ -27,7 +27,13 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /** The reason in words, if it lies outside the program; otherwise undefined. */
 export function systemReason(error: unknown): string | undefined {
+  if (isNotAllowed(error)) return "this command has no right to that place";
   return error instanceof Error ? REASONS[codeOf(error)] : undefined;
+}
+
+/** Whether Deno refused it, because this thread has no right to it. */
+export function isNotAllowed(error: unknown): error is Error {
+  return error instanceof Error && error.name === "NotCapable";
 }
 
 /** Whether there is no file or folder of that name, or that is the cause of the error. */

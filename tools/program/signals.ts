@@ -10,8 +10,10 @@ let farewell: Farewell | undefined;
 /**
  * From now on, Ctrl-C, the signal to terminate, and a closed terminal end the program at once; but during work that can
  * be saved, the first signal ends the work and the second ends the program.
+ *
+ * @param exit ends the program
  */
-export function handleSignals(): void {
+export function handleSignals(exit: (status: number) => never = Deno.exit): void {
   ignoreClosedTerminal();
   for (const [signal, status] of Object.entries(STATUSES) as [keyof typeof STATUSES, number][]) {
     if (signal !== "SIGINT" && Deno.build.os === "windows") continue;
@@ -19,7 +21,7 @@ export function handleSignals(): void {
       if (working && working.status === undefined) return working.interrupt(status);
       removeUnfinished();
       farewell?.say();
-      Deno.exit(status);
+      exit(status);
     });
   }
 }
