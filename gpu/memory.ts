@@ -19,13 +19,20 @@ export interface MemoryUse {
   readonly peak: number;
 }
 
+/** A buffer with its size in bytes, which takes Dawn as long to tell as recording a dispatch. */
+interface SizedBuffer {
+  readonly buffer: GPUBuffer;
+  readonly size: number;
+}
+
 /**
  * The memory of one device. Buffers are handed out, taken back and handed out again, so a forward pass holds only what
  * is alive at once, and allocates nothing after the first pass.
  */
 export class Memory {
-  #free: GPUBuffer[] = [];
-  #live = new Set<GPUBuffer>();
+  #free: SizedBuffer[] = [];
+  /** Buffers in use, with their sizes. */
+  #live = new Map<GPUBuffer, number>();
   /** Buffers that cannot be used: WebGPU reported their failure after they were handed out. */
   #refused = new Set<GPUBuffer>();
   #used = 0;
@@ -65,33 +72,36 @@ export class Memory {
       );
     }
     let best = -1;
-    for (const [i, buffer] of this.#free.entries()) {
-      if (buffer.size < size || buffer.size * (1 - WASTE) > size) continue;
-      if (best < 0 || buffer.size < this.#free[best]!.size) best = i;
+    for (let i = 0; i < this.#free.length; i++) {
+      const free = this.#free[i]!.size;
+      if (free < size || free * (1 - WASTE) > size) continue;
+      if (best < 0 || free < this.#free[best]!.size) best = i;
     }
-    const buffer = best >= 0 ? this.#free.splice(best, 1)[0]! : this.#create(size, what);
-    this.#used += buffer.size;
-    this.#live.add(buffer);
-    return buffer;
+    const found = best >= 0 ? this.#free.splice(best, 1)[0]! : { buffer: this.#create(size, what), size };
+    this.#used += found.size;
+    this.#live.set(found.buffer, found.size);
+    return found.buffer;
   }
 
   /** Whether a buffer that the device refused is still in use. */
   get holdsRefused(): boolean {
-    return this.#live.intersection(this.#refused).size > 0;
+    return [...this.#refused].some((buffer) => this.#live.has(buffer));
   }
 
   /** Takes a buffer back. Recorded work can still use it, because the queue keeps the order. */
   release(buffer: GPUBuffer): void {
-    if (!this.#live.delete(buffer)) throw new Error(`"${buffer.label}" was released twice`);
-    this.#used -= buffer.size;
-    this.#free.push(buffer);
+    const size = this.#live.get(buffer);
+    if (size === undefined) throw new Error(`"${buffer.label}" was released twice`);
+    this.#live.delete(buffer);
+    this.#used -= size;
+    this.#free.push({ buffer, size });
   }
 
   /** Gives the free buffers back to the device. */
   trim(): void {
     this.hooks.beforeDestroying();
-    for (const buffer of this.#free.splice(0)) {
-      this.#held -= buffer.size;
+    for (const { buffer, size } of this.#free.splice(0)) {
+      this.#held -= size;
       this.#refused.delete(buffer);
       buffer.destroy();
     }
