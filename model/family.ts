@@ -20,6 +20,7 @@ import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";
 import type { FileStore } from "./files/store.ts";
 import type { GuidedPass, PassName } from "./guidance.ts";
+import type { PassConstants } from "./pass_constants.ts";
 import type { OnProgress } from "./progress.ts";
 import type { ScheduledClip, SchedulerConfig } from "./schedulers/config.ts";
 import type { Preset } from "./schedulers/presets.ts";
@@ -199,6 +200,8 @@ export interface FamilyModel extends Disposable {
   readonly latentRgb?: LatentRgb;
   /** The number of channels of a text embedding. */
   readonly textDim: number;
+  /** Whether the transformer sees text tokens past a prompt's end, which are zeros. Default: they are masked */
+  readonly seesPadding?: boolean;
   /** The number of channels of the prompt as one vector, where the model takes one. */
   readonly pooledDim?: number;
   /** The transformer's weights. */
@@ -281,7 +284,7 @@ export interface PromptEncoderOptions {
 export interface Conditioning {
   /** [batch, text tokens, text dim], f32 */
   readonly text: Tensor;
-  /** The number of text tokens that are the prompt's, where the others are masked. */
+  /** The number of text tokens that are the prompt's. The others are masked or, where a family sees them, zeros. */
   readonly textLength?: number;
   /** [batch, channels], f32: the prompt as one vector */
   readonly pooled?: Tensor;
@@ -314,6 +317,8 @@ export interface ForwardPass {
   readonly name?: PassName | undefined;
   /** What a step cache does in this pass of this step. {@link VideoTransformer.runBlock} and trainings have none. */
   readonly cache?: CacheHooks | undefined;
+  /** Where the pass keeps what is the same in all steps of a clip. Without it, everything is computed again. */
+  readonly constants?: PassConstants | undefined;
 }
 
 /** A pass after its embeddings, before its first layer. */

@@ -144,7 +144,7 @@ export function uploadEmbeddings(
   gpu: Gpu,
   { positive, negative }: PromptEmbeddings,
   count: number,
-  { textDim, pooledDim }: Pick<FamilyModel, "textDim" | "pooledDim">,
+  { textDim, pooledDim, seesPadding = false }: Pick<FamilyModel, "textDim" | "pooledDim" | "seesPadding">,
 ): Conditioning[] {
   if (count > 1 && !negative) {
     throw new TilereelError(
@@ -164,9 +164,16 @@ export function uploadEmbeddings(
       `this model needs each prompt as one vector of ${pooledDim} channels beside its text embeddings; give it as pooled`,
     );
   }
-  return given.map((one) =>
-    uploadConditioning(gpu, "text" in one ? one : { text: { data: one, shape: [1, length / textDim, textDim] } })
-  );
+  return given.map((one) => {
+    const whole = "text" in one ? one : { text: { data: one, shape: [1, length / textDim, textDim] } };
+    const known = seesPadding && { textLength: rowsBeforeZeros(whole.text.data, textDim) };
+    return uploadConditioning(gpu, { ...whole, ...known });
+  });
+}
+
+/** The number of rows before those at the end that have nothing but zeros. */
+function rowsBeforeZeros(data: Float32Array, width: number): number {
+  return Math.ceil((data.findLastIndex((number) => number !== 0) + 1) / width);
 }
 
 /** The tensors of a pass's conditioning. */

@@ -11,6 +11,7 @@ import { CountedCache, totalSpared } from "./cache/counted_cache.ts";
 import type { CacheReport, SparedWork } from "./cache/step_cache.ts";
 import type { Conditioning, FamilyModel, ForwardPass, VideoTransformer } from "./family.ts";
 import type { PassName } from "./guidance.ts";
+import { PassConstants } from "./pass_constants.ts";
 import type { GenerateOptions } from "./pipeline.ts";
 
 /** Up to so many steps, all count what is clamped: kernels that do not count would have to be compiled, too. */
@@ -59,6 +60,8 @@ export interface PassesReport {
 export class StepPasses implements Disposable {
   /** The layers whose self-attention was run, by step and pass. */
   readonly #ran = new Map<string, Set<number>>();
+  /** What each pass keeps from step to step. */
+  readonly #constants: readonly PassConstants[];
   /** What step caches have spared elsewhere, of passes that were computed there. */
   readonly #sparedElsewhere = new Map<PassName, SparedWork>();
 
@@ -67,7 +70,9 @@ export class StepPasses implements Disposable {
     private readonly attention: PreparedAttention,
     private readonly cache: CountedCache | undefined,
     private readonly held: DisposableStack,
-  ) {}
+  ) {
+    this.#constants = task.names.map(() => held.use(new PassConstants(task.gpu)));
+  }
 
   /** @throws {TilereelError} if attention or cache do not fit the model, or memory runs out */
   static async prepare(
@@ -121,7 +126,8 @@ export class StepPasses implements Disposable {
           return attend(q, k, v, layer, gate);
         };
         const selfAttention = Object.assign(recorded, { takesGate: attend.takesGate ?? false });
-        return { latents, timesteps: [timestep!], conditioning, name: names[pass], selfAttention, cache: hooks[i] };
+        const own = { name: names[pass], cache: hooks[i], constants: this.#constants[pass] };
+        return { latents, timesteps: [timestep!], conditioning, selfAttention, ...own };
       })
     );
     owned.adopt(tensors);

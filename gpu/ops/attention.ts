@@ -4,7 +4,8 @@ import { TILE } from "../kernels/attention/tiles.ts";
 import type { Operands } from "../precision.ts";
 import type { Tensor } from "../tensor.ts";
 import { blockRows, forwardVariant } from "./attention_family.ts";
-import { runForward } from "./attention_forward.ts";
+import { holdsHalves, isHeld, runForward } from "./attention_forward.ts";
+import { packedHalves } from "./attention_pack.ts";
 import { type AttentionPattern, headDimOf, launchAttention } from "./attention_launch.ts";
 import { backwardByMatrixUnits, type BackwardOperands, backwardTiles } from "./attention_backward.ts";
 import { zeros } from "./elementwise.ts";
@@ -21,6 +22,11 @@ export interface AttentionOptions extends AttentionPattern {
    */
   readonly keyLengths?: Tensor;
   /**
+   * The number of keys that the last one stands for, where more keys and values equal to it would follow. Default: 1. Not
+   * with a plan.
+   */
+  readonly lastKeys?: number | undefined;
+  /**
    * [batch, queries, heads · head dim], f32: where to write the result, instead of to a new tensor. Queries outside the
    * plan are not written.
    */
@@ -34,22 +40,26 @@ export interface AttentionOptions extends AttentionPattern {
  * kernels (see `int8Variants`).
  *
  * @param q [batch, queries, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
- * @param k [batch, keys, heads · head dim], f32
- * @param v [batch, keys, heads · head dim], f32
+ * @param k [batch, keys, heads · head dim], f32; or {@link heldKeys}
+ * @param v [batch, keys, heads · head dim], f32; or {@link heldKeys}
  * @returns [batch, queries, heads · head dim], f32
  */
 export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
-  const { heads, plan, bias, keyLengths } = options;
+  const { heads, plan, bias, keyLengths, lastKeys = 1 } = options;
   const headDim = headDimOf(gpu, q, heads);
-  if (plan && (bias || keyLengths)) throw new Error("attention: a plan takes neither bias nor key lengths");
+  if (plan && (bias || keyLengths || lastKeys > 1)) {
+    throw new Error("attention: a plan takes neither a bias nor key lengths nor repeated keys");
+  }
   const y = options.into ?? gpu.tensor(q.shape);
   const lse = options.lse ?? (gpu.tape ? gpu.tensor([q.dim(0), q.dim(1), heads]) : undefined);
-  const tensors = { q, k, v, bias, keyLengths, y, lse };
+  const tensors = { q, k, v, bias, keyLengths, y, lse, lastKeys };
   // With a bias, sequences are texts.
-  const int8 = gpu.int8 && !bias && (plan !== undefined || k.dim(1) >= INT8_KEYS);
+  const int8 = gpu.int8 && !bias && lastKeys === 1 && (plan !== undefined || k.dim(-2) >= INT8_KEYS) && !isHeld(k);
   runForward(gpu, forwardVariant(gpu, { headDim, plan: plan !== undefined, int8 }), options, tensors);
   if (gpu.tape && !options.into) {
-    if (bias || keyLengths) throw new Error("attention has no gradient where there is a bias or key lengths");
+    if (bias || keyLengths || lastKeys > 1) {
+      throw new Error("attention has no gradient where there is a bias, key lengths or repeated keys");
+    }
     const { products } = gpu.tape;
     gpu.tape.record(y, [q, k, v], (dy, wanted) => {
       const gradient = (of: Tensor, needed: boolean | undefined) => needed ? zeros(gpu, of.shape) : undefined;
@@ -62,6 +72,18 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
     });
   }
   return y;
+}
+
+/**
+ * Keys or values as kernels without a plan hold them, so that they are packed once for several queries. Attention takes
+ * the result in place of x. While a tape is open, it is x.
+ *
+ * @param x [batch, keys, heads · head dim], f32
+ * @returns [batch, heads, keys, head dim], f16; or x
+ */
+export function heldKeys(gpu: Gpu, x: Tensor, heads: number): Tensor {
+  const variant = forwardVariant(gpu, { headDim: headDimOf(gpu, x, heads), plan: false });
+  return !gpu.tape && holdsHalves(variant) ? packedHalves(gpu, { heads }, x) : x;
 }
 
 /** Options of {@link attentionBackward}. */

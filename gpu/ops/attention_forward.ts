@@ -20,6 +20,8 @@ export interface ForwardTensors {
   readonly keyLengths?: Tensor | undefined;
   readonly y: Tensor;
   readonly lse?: Tensor | undefined;
+  /** The number of keys that the last one stands for. Default: 1 */
+  readonly lastKeys?: number | undefined;
 }
 
 /**
@@ -33,18 +35,23 @@ export function runForward(
   pattern: AttentionPattern,
   tensors: ForwardTensors,
 ): void {
-  const { q, bias, keyLengths, y, lse } = tensors;
-  const { plan, heads } = pattern;
+  const { q, bias, keyLengths, y, lse, lastKeys = 1 } = tensors, repeats = lastKeys > 1;
+  const { plan, heads, only } = pattern;
   const headDim = q.dim(-1) / heads, rows = forwardRows(variant, headDim);
-  const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined };
+  const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined, repeats };
   const launch = (operands: Readonly<Record<string, Tensor>>, params: Readonly<Record<string, number>> = {}) =>
     launchAttention(gpu, {
       kernel: kernelOf(variant, call),
       ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: operands["k"]!.dim(-2) },
       buffers: { ...operands, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
-      params: { ...params, has_lengths: keyLengths ? 1 : 0 },
+      params: { ...params, has_lengths: keyLengths ? 1 : 0, ...repeats && { repeats: Math.log2(lastKeys) } },
     });
-  if (!variant || variant.kernel === "tiled" && !variant.tile.f16) return launch({ q, k: tensors.k, v: tensors.v });
+  if (isHeld(tensors.k) !== isHeld(tensors.v) || isHeld(tensors.k) && !(holdsHalves(variant) && !plan && !only)) {
+    throw new Error("attention: keys and values are held for other kernels");
+  }
+  if (isHeld(tensors.k) || !variant || variant.kernel === "tiled" && !variant.tile.f16) {
+    return launch({ q, k: tensors.k, v: tensors.v });
+  }
   // Packed operands are freed after recording, even while a tape is open.
   gpu.untaped(() =>
     gpu.scope(() => {
@@ -71,6 +78,13 @@ export function runForward(
     })
   );
 }
+
+/** Whether these are keys or values as `heldKeys` makes them. */
+export const isHeld = ({ shape }: Tensor): boolean => shape.length === 4;
+
+/** Whether a variant holds keys and values in f16, as they are. */
+export const holdsHalves = (variant: ForwardVariant | undefined): boolean =>
+  variant?.kernel === "tiled" && variant.tile.f16 || variant?.kernel === "matrix" && variant.tile.sums === "f32";
 
 function kernelOf(variant: ForwardVariant | undefined, call: ForwardCall): KernelSource {
   if (!variant) return attentionPlain(call);

@@ -6,7 +6,7 @@ import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
 import { type GemmOptions, isBindable, planGemm, recordGemm, sharedForms } from "./gemm.ts";
 import { transposeHalves } from "./transpose_halves.ts";
-import { type Operand, packedAway, PackedOperand } from "./packed_operand.ts";
+import { type Operand, packedAway, PackedOperand, plainOperand } from "./packed_operand.ts";
 
 /** Options of a linear layer. */
 export interface LinearOptions extends GemmOptions {
@@ -35,8 +35,8 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
   }
   if (gpu.tape) return taped(gpu, x, w, options);
   const turns = transposed && options.precision === "f16" && gpu.f16;
-  if (turns && w instanceof Tensor && w.dim(0) % 8 === 0 && isBindable(gpu, w)) {
-    return gpu.scope(() => linear(gpu, x, transposeHalves(gpu, w), rest));
+  if (turns && w.shape[0]! % 8 === 0 && isBindable(gpu, w)) {
+    return gpu.scope(() => linear(gpu, x, transposeHalves(gpu, plainOperand(gpu, w)), rest));
   }
   const plan = planGemm(gpu, x, w, options);
   const y = options.into ?? gpu.tensor([...x.shape.slice(0, -1), plan.problem.n]);
@@ -69,7 +69,7 @@ export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, opti
  * The same under a tape. The backward pass of an activation needs its input, so the activation is computed separately.
  */
 function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor {
-  if (!(x instanceof Tensor && w instanceof Tensor)) throw new Error("linear: a tape takes no packed operands");
+  if (!(x instanceof Tensor)) throw new Error("linear: a tape takes no packed input");
   const { activation = "none", scale, residual, gate, transposed = false, ...rest } = options;
   if (activation !== "none") {
     if (options.into) {
@@ -82,7 +82,8 @@ function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor
   const back = { scale, transposed: !transposed, precision: options.precision ?? gpu.tape!.products };
   const y = gpu.untaped(() => linear(gpu, x, w, options));
   // Weight, gate and scale count as constants. They are named here so that a tape that watches them reports an error.
-  gpu.tape!.record(y, [x, residual, w, gate?.tensor, scale], (dy, wanted) => [
+  const weight = w instanceof PackedOperand ? w.tensor : w;
+  gpu.tape!.record(y, [x, residual, weight, gate?.tensor, scale], (dy, wanted) => [
     wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, back) : undefined,
     wanted[1] ? dy : undefined,
   ]);

@@ -7,7 +7,7 @@ import { leastCommonMultiple } from "../common/divisors.ts";
 import { i8 } from "../formats/i8.ts";
 import type { Gpu } from "../gpu.ts";
 import { isSameForm, type OperandForm } from "../kernels/gemm/operand_form.ts";
-import { groupOf, packPanels, panelCount } from "../kernels/gemm/pack.ts";
+import { groupOf, packPanels, panelCount, unpackPanels } from "../kernels/gemm/pack.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { runPerElement } from "../kernels/per_element.ts";
 import { quantiseInto } from "./quantise.ts";
@@ -58,6 +58,16 @@ export class PackedOperand {
     return new PackedOperand(this.shape, this.form, this.tensor, this.scale);
   }
 
+  /** The numbers in rows again: [rows, k], in the format in which they are packed. Not with scales. */
+  unpacked(gpu: Gpu): Tensor {
+    const { shape, form: { numbers, panel }, tensor, scale } = this, k = shape.at(-1)!;
+    if (scale) throw new Error("a quantised input is not unpacked");
+    if (!panel) return tensor;
+    const y = gpu.tensor([sizeOf(shape) / k, k], numbers), groups = k / groupOf(numbers);
+    runPerElement(gpu, unpackPanels(panel), { x: tensor, y }, { groups });
+    return y;
+  }
+
   /** Rows can be cut at multiples of this: where a panel begins, and both numbers and scales can be bound. */
   get rowStep(): number {
     const step = this.form.panel?.rows ?? 1, scales = this.scale ? SCALES_STEP : 1;
@@ -87,6 +97,10 @@ export function packedAway(gpu: Gpu, x: Tensor, form: OperandForm): PackedOperan
   return packed;
 }
 
+/** An operand as a plain tensor: what was packed, or its numbers in rows again. */
+export const plainOperand = (gpu: Gpu, operand: Operand): Tensor =>
+  operand instanceof PackedOperand ? operand.source ?? operand.unpacked(gpu) : operand;
+
 /** An operand of a product. */
 export type Operand = Tensor | PackedOperand;
 
@@ -101,6 +115,7 @@ export interface ReadableOperand {
 export function readableOperand(gpu: Gpu, operand: Operand, form: OperandForm | undefined): ReadableOperand {
   if (!(operand instanceof PackedOperand)) return form ? PackedOperand.of(gpu, operand, form) : { tensor: operand };
   if (form && isSameForm(form, operand.form)) return operand;
-  if (!operand.source) throw new Error(`the product takes no ${operand.form.numbers} in this form`);
-  return readableOperand(gpu, operand.source, form);
+  const { numbers } = operand.form;
+  if (form && form.numbers !== numbers && !operand.source) throw new Error(`the product takes no ${numbers}`);
+  return readableOperand(gpu, plainOperand(gpu, operand), form);
 }

@@ -5,7 +5,8 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { isBindable, sharedForms } from "./gemm.ts";
-import { type Operand, PackedOperand } from "./packed_operand.ts";
+import { isSameForm } from "../kernels/gemm/operand_form.ts";
+import { type Operand, PackedOperand, plainOperand } from "./packed_operand.ts";
 
 /**
  * Returns x in the form that products with weights like `w` read fastest; this may be x itself. What is packed belongs
@@ -17,9 +18,10 @@ export function sharedInput(gpu: Gpu, x: Operand, w: Operand): Operand {
   return form ? PackedOperand.of(gpu, x, form) : x;
 }
 
-/** The same for w, for inputs of `rows` rows. */
+/** The same for w, for inputs of `rows` rows. A weight that is packed in another form is a new tensor again. */
 export function sharedWeight(gpu: Gpu, w: Operand, rows: number): Operand {
-  if (w instanceof PackedOperand) return w;
-  const form = sharedForms(gpu, rows, w).w;
-  return form && isBindable(gpu, w) ? PackedOperand.of(gpu, w, form) : w;
+  const form = sharedForms(gpu, rows, w).w, packed = w instanceof PackedOperand;
+  if (packed ? form && isSameForm(form, w.form) : !form || !isBindable(gpu, w)) return w;
+  const plain = plainOperand(gpu, w);
+  return form ? PackedOperand.of(gpu, plain, form).withoutSource() : plain;
 }

@@ -69,9 +69,10 @@ export async function countMemory(
   try {
     const { textDim, pooledDim, defaults: { textTokens }, family: { images } } = model;
     const zeros = (...shape: number[]) => ({ data: new Float32Array(shape.reduce((a, b) => a * b)), shape });
-    const embeddings = {
-      positive: { text: zeros(1, textTokens, textDim), ...pooledDim && { pooled: zeros(1, pooledDim) } },
-    };
+    // As long as a prompt can be.
+    const text = zeros(1, textTokens, textDim);
+    text.data.fill(1);
+    const embeddings = { positive: { text, ...pooledDim && { pooled: zeros(1, pooledDim) } } };
     const begin = (stage: Stage) => {
       books.begin(stage);
       onStage(stage);

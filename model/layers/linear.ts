@@ -1,7 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { columns } from "../../gpu/ops/columns.ts";
 import { linear, linearInto, type LinearOptions } from "../../gpu/ops/linear.ts";
-import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
+import { type Operand, PackedOperand, plainOperand } from "../../gpu/ops/packed_operand.ts";
 import { sharedInput, sharedWeight } from "../../gpu/ops/shared_operands.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Weights } from "../weights/weights.ts";
@@ -21,18 +21,32 @@ export type LinearApplyOptions = Omit<LinearOptions, "scale" | "bias" | "precisi
 
 /** A linear layer. The weights belong to whoever loaded them. */
 export class Linear {
+  #weight: Operand;
+  /** The number of rows of the inputs that the weight was last packed for. */
+  #rows = 0;
+
   /**
    * @param weight [out, in]
    * @param bias [out]
    * @param exact whether its products always hold their operands in f32, because they exceed the range of f16
    * @param scale [out]: the factors of the weight's rows, if it is quantised and has them
+   * @param replace gives the weight's place to the same numbers in another form, which products then read as they are.
+   * Without it, they are packed for each product
    */
   constructor(
-    readonly weight: Operand,
+    weight: Operand,
     readonly bias?: Tensor,
     readonly exact = false,
     readonly scale?: Tensor,
-  ) {}
+    private readonly replace?: (by: Tensor) => void,
+  ) {
+    this.#weight = weight;
+  }
+
+  /** [out, in] */
+  get weight(): Operand {
+    return this.#weight;
+  }
 
   /**
    * Loads `name.weight` and `name.bias`. All linear layers of transformers and text encoders are loaded here.
@@ -46,12 +60,13 @@ export class Linear {
     inputs: number,
     { bias = true, exact = false, stored = [outputs, inputs] }: LinearLoadOptions = {},
   ): Promise<Linear> {
-    const { weight, scale } = await weights.matrix(`${name}.weight`, stored, { exact });
+    const { weight, scale, replace } = await weights.matrix(`${name}.weight`, stored, { exact });
     return new Linear(
       weight.reshape([outputs, inputs]),
       bias ? await weights.vector(`${name}.bias`, [outputs]) : undefined,
       exact,
       scale,
+      exact ? undefined : replace,
     );
   }
 
@@ -67,11 +82,13 @@ export class Linear {
    * @returns [..., out], f32
    */
   apply(gpu: Gpu, x: Operand, options?: LinearApplyOptions): Tensor {
+    this.#packFor(gpu, rowsOf(x));
     return linear(gpu, x, this.weight, this.#with(options));
   }
 
   /** As {@link apply}, for an output that only `next` reads, in the form that it reads fastest. */
   applyInto(gpu: Gpu, x: Operand, next: Linear, options?: LinearApplyOptions): Operand {
+    this.#packFor(gpu, rowsOf(x));
     return linearInto(gpu, x, this.weight, next.weight, this.#with(options));
   }
 
@@ -94,6 +111,7 @@ export class Linear {
 
   /** The same layer with its weight in the form that is read fastest, for several inputs of `rows` rows in all. */
   shared(gpu: Gpu, rows: number): Linear {
+    this.#packFor(gpu, rows);
     return new Linear(sharedWeight(gpu, this.weight, rows), this.bias, this.exact, this.scale);
   }
 
@@ -103,11 +121,28 @@ export class Linear {
    * to the enclosing scope.
    */
   ofInputs(gpu: Gpu, first: number, count: number, { bias }: { readonly bias: boolean }): Linear {
-    if (this.weight instanceof PackedOperand) throw new Error("a packed weight has no columns");
-    return new Linear(columns(gpu, this.weight, first, count), bias ? this.bias : undefined, this.exact, this.scale);
+    const weight = columns(gpu, plainOperand(gpu, this.weight), first, count);
+    return new Linear(weight, bias ? this.bias : undefined, this.exact, this.scale);
+  }
+
+  /** Holds the weight in the form that is read fastest for inputs of so many rows, from now on. */
+  #packFor(gpu: Gpu, rows: number): void {
+    if (!this.replace || gpu.tape || rows === this.#rows) return;
+    this.#rows = rows;
+    gpu.scope(() => {
+      const packed = sharedWeight(gpu, this.#weight, rows);
+      if (packed === this.#weight) return;
+      // Work that was recorded may be dropped after an error, but not what is submitted.
+      gpu.submit();
+      this.replace!(packed instanceof PackedOperand ? packed.tensor : packed);
+      this.#weight = packed;
+    });
   }
 
   #with(options?: LinearApplyOptions): LinearOptions {
     return { scale: this.scale, bias: this.bias, ...options, ...this.exact && { precision: "f32" } };
   }
 }
+
+/** The number of rows of an input. */
+const rowsOf = ({ shape }: Operand) => shape.slice(0, -1).reduce((count, length) => count * length, 1);

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../gpu/gpu.ts";
-import { attention } from "../../gpu/ops/attention.ts";
+import { attention, heldKeys } from "../../gpu/ops/attention.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
@@ -63,33 +63,33 @@ export type Projected =
   | readonly [q: Tensor, k: Tensor, v: Tensor, gate: Tensor];
 
 /**
- * The first half of an attention layer: projections, norms across heads, rotary embedding.
+ * The first half of self-attention: projections, norms across heads, rotary embedding.
  *
- * @param x [batch, tokens, dim]: the source of queries
- * @param context [batch, keys, dim]: the source of keys and values; x itself in self-attention
- * @param options `rope`: rotates queries and keys; self-attention only. `gate`: whether to compute the gate, where the
- * layer has one
+ * @param x [batch, tokens, dim]
+ * @param options `gate`: whether to compute the gate, where the layer has one
  */
 export function project(
   gpu: Gpu,
   w: AttentionWeights,
-  { eps }: TransformerConfig,
+  config: TransformerConfig,
   x: Operand,
-  context: Operand,
-  { rope, gate = false }: { readonly rope?: Rope; readonly gate?: boolean } = {},
+  { rope, gate = false }: { readonly rope: Rope; readonly gate?: boolean },
 ): Projected {
   return gpu.scope(() => {
-    const ofQueries = w.toQ.share(gpu, x);
-    const ofKeys = context === x ? ofQueries : w.toK.share(gpu, context);
-    const q = gpu.scope(() => rmsNorm(gpu, w.toQ.apply(gpu, ofQueries), w.normQ, eps, { rope }));
-    const k = gpu.scope(() => rmsNorm(gpu, w.toK.apply(gpu, ofKeys), w.normK, eps, { rope }));
-    const v = w.toV.apply(gpu, ofKeys);
-    return gate && w.toGate ? [q, k, v, w.toGate.apply(gpu, ofQueries)] as const : [q, k, v] as const;
+    const shared = w.toQ.share(gpu, x), q = queries(gpu, w, config, shared, rope);
+    const k = gpu.scope(() => rmsNorm(gpu, w.toK.apply(gpu, shared), w.normK, config.eps, { rope }));
+    const v = w.toV.apply(gpu, shared);
+    return gate && w.toGate ? [q, k, v, w.toGate.apply(gpu, shared)] as const : [q, k, v] as const;
   });
 }
 
+/** The queries of x: [batch, tokens, dim]. */
+export function queries(gpu: Gpu, w: AttentionWeights, { eps }: TransformerConfig, x: Operand, rope?: Rope): Tensor {
+  return gpu.scope(() => rmsNorm(gpu, w.toQ.apply(gpu, x), w.normQ, eps, { rope }));
+}
+
 /**
- * The second half: attention, and the output's projection.
+ * The second half of self-attention: attention, and the output's projection.
  *
  * @param projected is taken over: it is freed before the output is made, so that few tensors are in memory at once
  * @param output the operations that are fused with the output's projection
@@ -112,20 +112,65 @@ export function attend(
   });
 }
 
-/** Attention of the same queries to the text and, apart from it, to image tokens: the sum of both. */
-export function attendWithImage(
+/** What cross-attention attends to. */
+export interface Context {
+  /** [batch, text tokens, dim] */
+  readonly text: Tensor;
+  /** The number of text tokens that are the prompt's. The others are equal. Default: all */
+  readonly textLength?: number | undefined;
+  /** [batch, image tokens, dim], where the model sees pictures as tokens */
+  readonly image?: Tensor | undefined;
+  /** Returns tensors of that name that were made in an earlier step, or makes them. */
+  keep<T extends readonly Tensor[]>(name: string, make: () => T): T;
+}
+
+/**
+ * Attention of queries to the text and, apart from it, to image tokens: the sum of both.
+ *
+ * @param q [batch, tokens, dim], after the norm
+ * @param layer the block's index
+ * @returns [batch, tokens, dim]
+ */
+export function attendToContext(
   gpu: Gpu,
-  { toK, toV, normK }: ImageKeyWeights,
-  { heads, eps }: TransformerConfig,
-  image: Tensor,
-): (q: Tensor, k: Tensor, v: Tensor) => Tensor {
-  return (q, k, v) =>
-    gpu.scope(() => {
-      const shared = toK.share(gpu, image);
-      const seen = gpu.scope(() => {
-        const imageK = gpu.scope(() => rmsNorm(gpu, toK.apply(gpu, shared), normK, eps));
-        return attention(gpu, q, imageK, toV.apply(gpu, shared), { heads });
-      });
-      return combine(gpu, [[1, attention(gpu, q, k, v, { heads })], [1, seen]]);
+  w: AttentionWeights,
+  config: TransformerConfig,
+  q: Tensor,
+  context: Context,
+  layer: number,
+): Tensor {
+  const { heads } = config, { keep, image } = context, ofImage = w.image;
+  return gpu.scope(() => {
+    // The keys and values of tokens that are equal are equal, so one stands for them. It has no gradient of its own.
+    const { text, lastKeys } = gpu.tape ? { text: context.text, lastKeys: 1 } : distinct(context);
+    const [k, v] = keep(`text keys of ${layer}`, () => keysOf(gpu, w, config, text));
+    const ofText = attention(gpu, q, k, v, { heads, lastKeys });
+    if (!image || !ofImage) return ofText;
+    const seen = gpu.scope(() => {
+      const [k, v] = keep(`image keys of ${layer}`, () => keysOf(gpu, ofImage, config, image));
+      return attention(gpu, q, k, v, { heads });
     });
+    return combine(gpu, [[1, ofText], [1, seen]]);
+  });
+}
+
+/** Keys and values, as attention holds them. */
+function keysOf(
+  gpu: Gpu,
+  { toK, toV, normK }: Pick<AttentionWeights, "toK" | "toV" | "normK">,
+  { heads, eps }: TransformerConfig,
+  x: Tensor,
+): readonly [k: Tensor, v: Tensor] {
+  return gpu.scope(() => {
+    const shared = toK.share(gpu, x);
+    const k = gpu.scope(() => heldKeys(gpu, rmsNorm(gpu, toK.apply(gpu, shared), normK, eps), heads));
+    return [k, gpu.scope(() => heldKeys(gpu, toV.apply(gpu, shared), heads))] as const;
+  });
+}
+
+/** The tokens of a text up to the first of those that are equal, and how many it stands for. */
+function distinct({ text, textLength }: Context): { readonly text: Tensor; readonly lastKeys: number } {
+  const [batch, tokens, dim] = text.shape as [number, number, number], count = (textLength ?? tokens) + 1;
+  if (batch > 1 || count >= tokens) return { text, lastKeys: 1 };
+  return { text: text.reshape([tokens, dim]).rows(0, count).reshape([1, count, dim]), lastKeys: tokens - count + 1 };
 }

@@ -11,7 +11,16 @@ import type { CacheHooks } from "../cache/step_cache.ts";
 import { Linear } from "../layers/linear.ts";
 import { loadNorm, type Norm } from "../layers/norm.ts";
 import type { Weights } from "../weights/weights.ts";
-import { attend, attendWithImage, type AttentionWeights, loadAttention, loadImageKeys, project } from "./attention.ts";
+import {
+  attend,
+  attendToContext,
+  type AttentionWeights,
+  type Context,
+  loadAttention,
+  loadImageKeys,
+  project,
+  queries,
+} from "./attention.ts";
 import type { TransformerConfig } from "./config.ts";
 import { feedForward, type FeedForwardWeights } from "../layers/feed_forward.ts";
 
@@ -42,11 +51,7 @@ export async function loadBlock(weights: Weights, config: TransformerConfig): Pr
 }
 
 /** The inputs that all blocks of a forward pass share. */
-export interface BlockInputs {
-  /** [batch, text tokens, dim] */
-  readonly text: Tensor;
-  /** [batch, image tokens, dim], where the model sees pictures as tokens */
-  readonly image?: Tensor | undefined;
+export interface BlockInputs extends Context {
   /** [batch, 6, dim]: the timestep's part of shift, scale and gate; of a batch of one [frames, 6, dim], too */
   readonly time: Tensor;
   readonly rope: Rope;
@@ -69,10 +74,10 @@ export function runBlock(
   w: BlockWeights,
   config: TransformerConfig,
   x: Tensor,
-  { text, image, time, rope, selfAttention, cache }: BlockInputs,
+  inputs: BlockInputs,
   layer: number,
 ): Tensor {
-  const { eps } = config;
+  const { eps } = config, { time, rope, selfAttention, cache } = inputs;
   return gpu.scope(() => {
     const mod = modulation(gpu, w.scaleShiftTable, time);
     const vector = (index: number): ModulationVector => ({ tensor: mod, index });
@@ -84,22 +89,24 @@ export function runBlock(
       const ofTokens = gpu.scope(() => {
         const adaptive = { shift: vector(0), scale: vector(1) };
         const norm = layerNormInto(gpu, x, eps, adaptive, w.selfAttention.toQ.weight);
-        return project(gpu, w.selfAttention, config, norm, norm, { rope, gate: selfAttention?.takesGate ?? false });
+        return project(gpu, w.selfAttention, config, norm, { rope, gate: selfAttention?.takesGate ?? false });
       });
       return attend(gpu, w.selfAttention, config, ofTokens, fused ? { gate, residual: x } : {}, sparse);
     });
 
     const add = (output: Tensor) => combine(gpu, [[1, afterSelf], [1, output]]);
-    const afterCross = cachedAttention(gpu, cross, add, (fused) => {
-      const withText = gpu.scope(() => {
-        const { crossNorm, crossAttention: { toQ } } = w;
-        const norm = crossNorm ? layerNormInto(gpu, afterSelf, eps, crossNorm, toQ.weight) : afterSelf;
-        return project(gpu, w.crossAttention, config, norm, text);
-      });
-      const ofImage = w.crossAttention.image;
-      const among = image && ofImage && attendWithImage(gpu, ofImage, config, image);
-      return attend(gpu, w.crossAttention, config, withText, fused ? { residual: afterSelf } : {}, among);
-    });
+    const afterCross = cachedAttention(gpu, cross, add, (fused) =>
+      gpu.scope(() => {
+        const { crossNorm, crossAttention: own } = w;
+        const y = gpu.scope(() => {
+          const q = gpu.scope(() => {
+            const norm = crossNorm ? layerNormInto(gpu, afterSelf, eps, crossNorm, own.toQ.weight) : afterSelf;
+            return queries(gpu, own, config, norm);
+          });
+          return attendToContext(gpu, own, config, q, inputs, layer);
+        });
+        return own.toOut.apply(gpu, y, fused ? { residual: afterSelf } : {});
+      }));
     gpu.release(afterSelf);
 
     const adaptive = { shift: vector(3), scale: vector(4) };

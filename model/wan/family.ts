@@ -171,7 +171,7 @@ export function wanModel(files: WanFiles): FamilyModel {
     family: folder.family,
     defaults: folder.generation,
     distilled: folder.distilled,
-    ...{ scheduler, shape: config, textDim, weights, latentShape, layout },
+    ...{ scheduler, shape: config, textDim, seesPadding: true, weights, latentShape, layout },
     ...latentRgb && { latentRgb },
     denoisingBytes(gpu, clip) {
       // A gate is one more, and so is attention to image tokens, or a feed-forward before the gates of frames.

@@ -21,6 +21,12 @@ import { timestepEmbedding } from "../layers/timestep_embedding.ts";
 
 const ROPE_THETA = 10000;
 
+/**
+ * The most bytes of keys and values of cross-attention that a pass keeps from step to step. Those of a small model save
+ * many short kernels; those of a large one would take much memory to save little time.
+ */
+const MOST_KEPT = 8 * 2 ** 20;
+
 /** The weights outside the blocks. */
 interface OuterWeights {
   readonly patchEmbedding: Linear;
@@ -82,20 +88,22 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     return { grid: gridOf(latents, this.config.patchSize), kept: 0, ...frames && { known: frames.dim(2) } };
   }
 
-  embed({ latents, timesteps, conditioning, selfAttention, cache }: ForwardPass): WanPass {
-    const { gpu, config, outer } = this, { grid } = this.layout(latents.shape);
+  embed({ latents, timesteps, conditioning, selfAttention, cache, constants }: ForwardPass): WanPass {
+    const { gpu, config, outer } = this, { grid } = this.layout(latents.shape), { textLength } = conditioning;
+    const kept = constants && this.#keysBytes(conditioning) <= MOST_KEPT ? constants : undefined;
+    const keep = <T extends readonly Tensor[]>(name: string, make: () => T) => kept?.get(this, name, make) ?? make();
     checkPositions(config, grid);
     const rope = { table: this.#rope.of(grid) }, times = timesOfFrames(timesteps, conditioning, grid);
-    const [x, temb, time, text, image] = gpu.scope(() => {
+    const made = keep("context", () => this.#context(conditioning)), [text, image] = made;
+    const [x, temb, time] = gpu.scope(() => {
       const patches = patchify(gpu, conditioned(gpu, latents, conditioning), config.patchSize);
       const x = outer.patchEmbedding.apply(gpu, patches), temb = this.embedTime(times);
       const time = outer.timeProj.apply(gpu, activation(gpu, temb, "silu")).reshape([times.length, 6, config.dim]);
-      const text = outer.text2.apply(gpu, outer.text1.apply(gpu, conditioning.text, { activation: "gelu_tanh" }));
-      const image = outer.image && this.#image(outer.image, conditioning);
-      return [x, temb, time, text, ...image ? [image] : []] as const;
+      return [x, temb, time] as const;
     });
-    const tensors = [temb, time, text, ...image ? [image] : []];
-    return { x, temb, time, text, image, rope, selfAttention, cache, tensors, latents: latents.shape };
+    const tensors = [temb, time, ...kept ? [] : made];
+    const context = { text, textLength, image, keep };
+    return { ...context, x, temb, time, rope, selfAttention, cache, tensors, latents: latents.shape };
   }
 
   protected override forwardBlock(block: BlockWeights, x: Tensor, pass: WanPass, layer: number): Tensor {
@@ -117,9 +125,20 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     });
   }
 
-  #image(embedder: ImageEmbedder, { image }: Conditioning): Tensor {
-    if (!image) throw new TilereelError("this transformer makes video of a picture; give it one");
-    return embedder.apply(this.gpu, image);
+  /** Text and image tokens in the transformer's channels. */
+  #context({ text, image }: Conditioning): readonly [text: Tensor] | readonly [text: Tensor, image: Tensor] {
+    const { gpu, outer: { text1, text2, image: embedder } } = this;
+    if (embedder && !image) throw new TilereelError("this transformer makes video of a picture; give it one");
+    return gpu.scope(() => {
+      const embedded = text2.apply(gpu, text1.apply(gpu, text, { activation: "gelu_tanh" }));
+      return embedder ? [embedded, embedder.apply(gpu, image!)] as const : [embedded] as const;
+    });
+  }
+
+  /** The bytes of all keys and values of cross-attention, at most. */
+  #keysBytes({ text, image }: Conditioning): number {
+    const { dim, layers } = this.config, tokens = text.dim(1) + (image?.dim(1) ?? 0);
+    return layers * 2 * 4 * dim * tokens;
   }
 
   /** The embedding of each timestep, before its projection to shift, scale and gate. */

@@ -33,6 +33,11 @@ export interface Matrix {
   readonly weight: Tensor;
   /** [out], f32: the factors of the weight's rows. Quantised weights may have it. */
   readonly scale?: Tensor;
+  /**
+   * Frees the weight: another tensor with the same numbers takes its place, and is owned as it was. Not where weights
+   * are written to a slot again and again.
+   */
+  readonly replace?: ((by: Tensor) => void) | undefined;
 }
 
 /** Called for each tensor that has been uploaded, with its size in the file; not where a slot is overwritten. */
@@ -176,10 +181,11 @@ export class Weights implements Disposable {
         });
       });
     }
-    if (!beside) return { weight: tensor };
+    const matrix = { weight: tensor, replace: this.#replacing(tensor) };
+    if (!beside) return matrix;
     // Numbers that were cast to int8 have scales of their own.
     if (scale && (isStored || held !== i8)) gpu.write(beside, scale, 0);
-    return { weight: tensor, scale: beside };
+    return { ...matrix, scale: beside };
   }
 
   /** Calls `take` with one stored piece after the other: so many rows of the first axis, from `row` on. */
@@ -197,6 +203,17 @@ export class Weights implements Disposable {
       take(piece, row, count);
     }
     if (!slot) onUpload?.(bytes);
+  }
+
+  /** See {@link Matrix.replace}. */
+  #replacing(tensor: Tensor): Matrix["replace"] {
+    if (this.#slot) return undefined;
+    let held = tensor;
+    return (by) => {
+      this.#owned.adopt(by);
+      this.#owned.free(held);
+      held = by;
+    };
   }
 
   #tensor(name: string, shape: readonly number[], format: MatrixFormat): Tensor {

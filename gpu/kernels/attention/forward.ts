@@ -1,4 +1,4 @@
-import { type Binding, read, write } from "../../kernel.ts";
+import { type Binding, type ParamType, read, write } from "../../kernel.ts";
 
 /** The requirements of a call of attention for a forward kernel. */
 export interface ForwardCall {
@@ -7,11 +7,20 @@ export interface ForwardCall {
   readonly plan: boolean;
   /** Also writes the log-sum-exp of each query. */
   readonly lse: boolean;
+  /** The last key stands for several equal ones: the parameter `repeats` is log2 of their number. */
+  readonly repeats?: boolean;
 }
 
+/** The parameters of a call, beside those of the loop. */
+export const callParams = ({ repeats }: ForwardCall): Record<string, ParamType> => repeats ? { repeats: "f32" } : {};
+
+/** WGSL: what is added to log2 of a score of the last key, given the indices of keys. Nothing without `repeats`. */
+export const repeatedKey = ({ repeats }: ForwardCall, keys: string): string =>
+  repeats ? ` + select(vec4f(), vec4f(p.repeats), ${keys} == vec4u(end - 1u))` : "";
+
 /** The part of a kernel's name that distinguishes calls. */
-export const callName = ({ headDim, bias, plan, lse }: ForwardCall): string =>
-  `${headDim}${bias ? "_bias" : ""}${plan ? "_plan" : ""}${lse ? "_lse" : ""}`;
+export const callName = ({ headDim, bias, plan, lse, repeats }: ForwardCall): string =>
+  `${headDim}${bias ? "_bias" : ""}${plan ? "_plan" : ""}${lse ? "_lse" : ""}${repeats ? "_repeats" : ""}`;
 
 /** The buffers of a call. Keys and values are stored as `inner` says. */
 export const forwardBuffers = (

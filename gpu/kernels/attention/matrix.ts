@@ -1,6 +1,6 @@
 import { type KernelSource, read, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { callName, forwardBuffers, type ForwardCall } from "./forward.ts";
+import { callName, callParams, forwardBuffers, type ForwardCall } from "./forward.ts";
 import { lookaheadLoop } from "./lookahead.ts";
 import { matrixLayout, matrixName, type MatrixTile } from "./matrix_layout.ts";
 import {
@@ -99,7 +99,7 @@ ${stageKeys}`
       ...forwardBuffers(call, "vec4u", loop.buffers),
       ...i8 && { q: read(unitType), k: read(unitType), q_scales: read("f32"), k_scales: read("f32") },
     },
-    params: { ...loop.params, ...i8 && { query_rows: "u32" } },
+    params: { ...loop.params, ...callParams(call), ...i8 && { query_rows: "u32" } },
     workgroupSize: [threads, 1, 1],
     declarations: `${loop.declarations}${declareAreas(layout)}`,
     body: `${loop.begin("wid.x")}

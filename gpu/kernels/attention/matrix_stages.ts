@@ -8,7 +8,7 @@
  * @module
  */
 import { unroll } from "../../kernel.ts";
-import type { ForwardCall } from "./forward.ts";
+import { type ForwardCall, repeatedKey } from "./forward.ts";
 import type { LookaheadLoop } from "./lookahead.ts";
 import { MASKED } from "./loop.ts";
 import { type MatrixLayout, repeat } from "./matrix_layout.ts";
@@ -280,10 +280,10 @@ export function softmax(layout: MatrixLayout, call: ForwardCall, t: number): str
       halves && h % 2 === 0 ? `      let ${found} = scores[${at(s)} + ${h / 2}u];\n` : ""
     }      var x${s}_${h} = ${call.bias ? `${score} + ${Math.LOG2E} * ${biasOf(s, h)}` : score};`;
   };
-  const mask = (s: number, h: number) =>
-    `        x${s}_${h} = select(vec4f(${MASKED}), x${s}_${h}, vec4u(at + ${
-      keyOf(layout, h)
-    }) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));`;
+  const mask = (s: number, h: number) => {
+    const keys = `(vec4u(at + ${keyOf(layout, h)}) + vec4u(0u, 1u, 2u, 3u))`;
+    return `        x${s}_${h} = select(vec4f(${MASKED}), x${s}_${h}${repeatedKey(call, keys)}, ${keys} < vec4u(end));`;
+  };
   const highest = (s: number) =>
     [0, 1, 2, 3].map((h) => `max(max(x${s}_${h}.x, x${s}_${h}.y), max(x${s}_${h}.z, x${s}_${h}.w))`)
       .reduce((a, b) => `max(${a}, ${b})`);
@@ -309,7 +309,7 @@ export function softmax(layout: MatrixLayout, call: ForwardCall, t: number): str
   return `    {
 ${i8 ? rounds((s) => `      let query_scale${s} = query_scales[${queryRow(layout, t, s)}];`) : ""}
 ${rounds((s) => four((h) => load(s, h)))}
-      if (at + ${keys}u > end) {
+      if (at + ${keys}u ${call.repeats ? ">=" : ">"} end) {
 ${rounds((s) => four((h) => mask(s, h)))}
       }
 ${rounds((s) => `      var sum${s} = 0.0;`)}

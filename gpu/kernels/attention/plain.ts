@@ -15,7 +15,7 @@
  */
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { callName, forwardBuffers, type ForwardCall } from "./forward.ts";
+import { callName, callParams, forwardBuffers, type ForwardCall } from "./forward.ts";
 import { attentionLoop, MASKED } from "./loop.ts";
 
 /**
@@ -34,7 +34,7 @@ export const attentionPlain = memo((call: ForwardCall): KernelSource => {
   return {
     name: `attention_plain_${callName(call)}`,
     buffers: forwardBuffers(call, "vec4f", w.buffers),
-    params: w.params,
+    params: { ...w.params, ...callParams(call) },
     workgroupSize: [8, 1, 1],
     body: `${w.begin("gid.x")}
 ${
@@ -52,6 +52,7 @@ ${
 ${each((i) => `    var s${i} = 0.0;`)}
 ${unroll(d4, (c) => `    { let t = k[at_k + ${c}u]; ${each((i) => `s${i} += dot(q${i}_${c}, t);`)} }`)}
 ${bias ? each((i) => `    s${i} += bias[bias${i} + at];`) : ""}
+${call.repeats ? `    if (at + 1u == end) { ${each((i) => `s${i} += p.repeats * ${Math.LN2};`)} }` : ""}
 ${
           each((i) =>
             `    { let top = max(m${i}, s${i});

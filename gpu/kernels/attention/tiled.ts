@@ -1,7 +1,7 @@
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { type LookaheadLoop, lookaheadLoop } from "./lookahead.ts";
-import { callName, forwardBuffers, type ForwardCall } from "./forward.ts";
+import { callName, callParams, forwardBuffers, type ForwardCall, repeatedKey } from "./forward.ts";
 import { MASKED } from "./loop.ts";
 
 /** How a workgroup shares its work. All numbers are powers of two. */
@@ -76,7 +76,7 @@ export const attentionTiled = memo(({ tile, ...call }: ForwardCall & { readonly 
     f16,
     subgroups,
     buffers: forwardBuffers(call, f16 ? "vec4h" : "vec4f", loop.buffers),
-    params: loop.params,
+    params: { ...loop.params, ...callParams(call) },
     workgroupSize: [threads, 1, 1],
     declarations: `${loop.declarations}${declareAreas(layout)}`,
     body: `${loop.begin("wid.x")}
@@ -221,13 +221,15 @@ function softmax(layout: Layout, call: ForwardCall): string {
     })`;
   const mask = (i: number, g: number) =>
     `${call.bias ? `    s${i}_${g} += ${Math.LOG2E} * ${biasOf(i, g)};` : ""}
-    s${i}_${g} = select(vec4f(${MASKED}), s${i}_${g}, inside${g});
+    s${i}_${g} = select(vec4f(${MASKED}), s${i}_${g}${repeatedKey(call, `number${g}`)}, inside${g});
     top${i} = max(top${i}, max(max(s${i}_${g}.x, s${i}_${g}.y), max(s${i}_${g}.z, s${i}_${g}.w)));`;
   const weigh = (i: number, g: number) =>
     `    s${i}_${g} = exp2(s${i}_${g} - top${i}); l${i} += dot(s${i}_${g}, vec4f(1.0));
     weights[${i}][lane_row][lane + ${across * g}u] = ${vec}(s${i}_${g});`;
   return `${
-    unroll(fours, (g) => `    let inside${g} = vec4u(${four((j) => `at + ${keyOf(layout, g, j)}`)}) < vec4u(end);`)
+    unroll(fours, (g) =>
+      `    let number${g} = vec4u(${four((j) => `at + ${keyOf(layout, g, j)}`)});
+    let inside${g} = number${g} < vec4u(end);`)
   }
 ${mine((i) => `    var top${i} = m${i};\n${unroll(fours, (g) => mask(i, g))}`)}
 ${combine(layout, "top", (a, b) => `max(${a}, ${b})`)}

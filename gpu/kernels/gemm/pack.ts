@@ -85,3 +85,13 @@ export const packPanels = memo(
     });
   },
 );
+
+/** Undoes it: a thread copies a group. */
+export const unpackPanels = memo((shape: PanelShape) =>
+  perElement({
+    name: `gemm_unpack_${shape.rows}x${shape.depth}by${shape.height}`,
+    buffers: { x: read("vec4u"), y: write("vec4u") },
+    params: u32s("groups"),
+    body: `  y[i] = x[${indexInPanels(shape, "(i / p.groups)", "(i % p.groups)", "p.groups")}];`,
+  })
+);

@@ -107,3 +107,29 @@ testVariants(
   },
   exceptPlain,
 );
+
+testVariants("in every forward variant, the last key stands for several", async ({ name: kind, gpu, bound }) => {
+  const [queries, last] = [37, 448], dim = HEADS * HEAD_DIM;
+  const names = forwardFamily({ headDim: HEAD_DIM, plan: false }).variants(gpu);
+  const forwards: [string, ForwardVariant | undefined][] = kind === "plain" ? [["plain", undefined]] : [...names];
+  // The last step is partly filled, and full.
+  for (const keys of [1, 41, 64]) {
+    const q = randn(queries * dim, 1, 2), k = randn(keys * dim, 2), v = randn(keys * dim, 3);
+    const repeated = (x: Float32Array) => {
+      const all = new Float32Array((keys + last - 1) * dim);
+      all.set(x);
+      for (let key = keys; key < keys + last - 1; key++) all.set(x.subarray((keys - 1) * dim), key * dim);
+      return all;
+    };
+    const r: Reference = { batch: 1, queries, keys: keys + last - 1, heads: HEADS, headDim: HEAD_DIM };
+    const [ry, rlse] = [attend(q, repeated(k), repeated(v), r), logSums(q, repeated(k), r)];
+    const tensors = { q: gpu.upload(q, [1, queries, dim]), k: gpu.upload(k, [1, keys, dim]) };
+    for (const [name, forward] of forwards) {
+      const y = gpu.tensor([1, queries, dim]), lse = gpu.tensor([1, queries, HEADS]);
+      const values = gpu.upload(v, [1, keys, dim]);
+      runForward(gpu, forward, { heads: HEADS }, { ...tensors, v: values, y, lse, lastKeys: last });
+      assertClose(await gpu.read(y), ry, 4 * bound, `${name}, ${keys} keys`);
+      assertClose(await gpu.read(lse), rlse, 4 * bound, `${name}, ${keys} keys, log-sums`);
+    }
+  }
+});

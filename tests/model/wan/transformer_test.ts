@@ -1,6 +1,7 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
+import { PassConstants } from "../../../model/pass_constants.ts";
 import { VideoPipeline } from "../../../model/pipeline.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
@@ -64,6 +65,59 @@ testVariants(
       transformer[Symbol.dispose]();
     }),
 );
+
+testVariants(
+  "transformer: text past the prompt's end counts, and what is the same in all steps is made once",
+  ({ gpu, bound }) =>
+    withNarrowModel(async (dir) => {
+      using source = await openCheckpoint(`${dir}/transformer`, "diffusion_pytorch_model");
+      const config = await readTransformerConfig(`${dir}/transformer/config.json`);
+      const transformer = await WanTransformer3DModel.load(gpu, source, config);
+      const latents = gpu.upload(randn(16 * 3 * 2 * 2, 1), [1, 16, 3, 2, 2]), tokens = 40;
+      for (const textLength of [0, 1, 7, 38, 39, 40]) {
+        const numbers = randn(tokens * 32, 2).fill(0, textLength * 32);
+        const text = gpu.upload(numbers, [1, tokens, 32]);
+        const velocity = async (timestep: number, more: { textLength?: number }, constants?: PassConstants) => {
+          const conditioning = { text, ...more };
+          const [y] = await transformer.predict([{ latents, timesteps: [timestep], conditioning, constants }]);
+          const numbers = await gpu.read(y!);
+          gpu.release(y!);
+          return numbers;
+        };
+        await velocity(500, {}); // RoPE's table is held
+        const constants = new PassConstants(gpu), held = gpu.memory.used;
+        for (const timestep of [900, 20]) {
+          const cut = await velocity(timestep, { textLength }), whole = await velocity(timestep, {});
+          assertClose(cut, whole, bound, `${textLength} of ${tokens}`);
+          assertEquals(await velocity(timestep, { textLength }, constants), cut);
+        }
+        assert(gpu.memory.used > held, "nothing is kept");
+        constants[Symbol.dispose]();
+        assertEquals(gpu.memory.used, held);
+        gpu.release(text);
+      }
+      gpu.release(latents);
+      transformer[Symbol.dispose]();
+    }),
+);
+
+testNarrow("pipeline: zeros at the end of given embeddings are padding", async (dir, gpu) => {
+  const pipeline = await VideoPipeline.load(dir, { gpu }), dispatches: number[] = [];
+  const run = gpu.run;
+  for (const length of [40, 3]) {
+    let largest = 0;
+    gpu.run = (kernel, dispatch) => {
+      if (kernel.name.startsWith("attention")) largest = Math.max(largest, dispatch.params["repeats"] ?? 0);
+      run.call(gpu, kernel, dispatch);
+    };
+    const embeddings = { positive: randn(40 * 32, 1).fill(0, length * 32) };
+    await pipeline.generate({ prompt: "", width: 32, height: 16, frames: 1, steps: 1, guidance: 1, embeddings });
+    dispatches.push(largest);
+  }
+  gpu.run = run;
+  assertEquals(dispatches, [0, Math.log2(37)]);
+  pipeline.close();
+});
 
 testNarrow("pipeline: embeddings of any length, with guidance", async (dir, gpu) => {
   const pipeline = await VideoPipeline.load(dir, { gpu });

@@ -1,0 +1,58 @@
+import { noise } from "../../../gpu/tuning/noise.ts";
+import { Gpu } from "../../../gpu/gpu.ts";
+import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
+import { quantiseInto } from "../../../gpu/ops/quantise.ts";
+import { Tape } from "../../../gpu/tape.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
+import { TensorOwner } from "../../../gpu/tensor_owner.ts";
+import { Linear } from "../../../model/layers/linear.ts";
+import { assert, assertEquals } from "@std/assert";
+import { testVariants } from "../../gpu.ts";
+
+const [OUT, IN] = [1024, 32];
+/** Rows of large products, of small ones, and of a few. */
+const ROWS = [2600, 300, 5, 2600] as const;
+
+testVariants("a layer that packs its weight once gives bit for bit what others do", async ({ gpu: given }) => {
+  for (const int8 of [false, true]) {
+    const gpu = new Gpu(given.device, { ...given.settings, int8 });
+    gpu.poison = true;
+    using owned = new TensorOwner(gpu);
+    const made = (): { weight: Tensor; scale?: Tensor } => {
+      const weight = noise(gpu, [OUT, IN], "bf16");
+      if (!int8) return { weight };
+      const y = gpu.tensor([OUT, IN], "i8"), scale = gpu.tensor([OUT]);
+      quantiseInto(gpu, weight, y, scale, undefined);
+      return { weight: y, scale };
+    };
+    const plain = made(), own = made();
+    let held = owned.adopt(own.weight), replaced = 0;
+    const replace = (by: Tensor) => {
+      owned.adopt(by);
+      owned.free(held);
+      held = by;
+      replaced++;
+    };
+    const others = new Linear(plain.weight, undefined, false, plain.scale);
+    const layer = new Linear(own.weight, undefined, false, own.scale, replace);
+    for (const rows of ROWS) {
+      const x = noise(gpu, [1, rows, IN]), run = (linear: Linear) => gpu.readBytes(linear.apply(gpu, x));
+      assertEquals(await run(layer), await run(others), `${rows} rows`);
+      const columns = (linear: Linear) => linear.ofInputs(gpu, 16, 16, { bias: false });
+      const part = noise(gpu, [1, rows, 16]);
+      const [a, b] = [layer, others].map((linear) => gpu.readBytes(columns(linear).apply(gpu, part)));
+      assertEquals(await a, await b);
+    }
+    // The last form is that of the first.
+    assert(layer.weight instanceof PackedOperand && replaced >= 2, `${replaced} times`);
+    const x = noise(gpu, [1, 70, IN]);
+    const gradients = [layer, others].map((linear) =>
+      gpu.scope(() => {
+        const tape = new Tape([x], "f16"), y = gpu.taping(tape, () => linear.apply(gpu, x));
+        return tape.gradients(gpu, y, noise(gpu, y.shape), [x])[0]!;
+      })
+    );
+    const [mine, theirs] = await Promise.all(gradients.map((gradient) => gpu.readBytes(gradient)));
+    assertEquals(mine, theirs);
+  }
+}, ({ gpu }) => gpu.matrixUnits !== undefined);
