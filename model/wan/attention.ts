@@ -120,8 +120,8 @@ export interface Context {
   readonly textLength?: number | undefined;
   /** [batch, image tokens, dim], where the model sees pictures as tokens */
   readonly image?: Tensor | undefined;
-  /** Returns tensors of that name that were made in an earlier step, or makes them. */
-  keep<T extends readonly Tensor[]>(name: string, make: () => T): T;
+  /** Returns tensors of that name that were made in an earlier step, or makes them. Default: makes them */
+  readonly keep?: <T extends readonly Tensor[]>(name: string, make: () => T) => T;
 }
 
 /**
@@ -139,7 +139,7 @@ export function attendToContext(
   context: Context,
   layer: number,
 ): Tensor {
-  const { heads } = config, { keep, image } = context, ofImage = w.image;
+  const { heads } = config, { image, keep = (_name, make) => make() } = context, ofImage = w.image;
   return gpu.scope(() => {
     // The keys and values of tokens that are equal are equal, so one stands for them. It has no gradient of its own.
     const { text, lastKeys } = gpu.tape ? { text: context.text, lastKeys: 1 } : distinct(context);
