@@ -40,6 +40,7 @@ export { sampledSet } from "./model/training/data/sampled_set.ts";
 export type { TrainingSample, TrainingSet } from "./model/training/data/training_set.ts";
 export type { TrainingIdentity } from "./model/training/identity.ts";
 export type { TrainingOptions } from "./model/training/training_options.ts";
+export { loadSamplingState, saveSamplingState } from "./model/state_file.ts";
 export { onnxTextEncoder } from "./model/onnx/text_encoder.ts";
 export { bestSingle, choosePlan, meanError, type SearchTable } from "./model/veda/plan_choice.ts";
 export {

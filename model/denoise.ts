@@ -4,11 +4,13 @@ import { combine } from "../gpu/ops/combine.ts";
 import { nonFiniteIn } from "../gpu/ops/count_non_finite.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
+import type { HostTensor } from "./conditioning.ts";
 import type { Conditioning, FamilyModel, VideoTransformer } from "./family.ts";
 import { type GuidedPass, weightAt } from "./guidance.ts";
 import { withFirstFrames } from "./known_frames.ts";
-import { normalNumbers } from "./noise.ts";
+import { Noise } from "./noise.ts";
 import type { GenerateOptions } from "./pipeline.ts";
+import { partsOfState, readState, type SamplingState } from "./sampling_state.ts";
 import type { Scheduler } from "./schedulers/scheduler.ts";
 import { DISTANT } from "./split_guidance/partner.ts";
 import { SplitPass } from "./split_guidance/split_pass.ts";
@@ -34,7 +36,7 @@ export interface DenoisingTask {
 }
 
 /**
- * Walks from noise to clean latents, step by step.
+ * Walks from noise to clean latents, step by step, or on from a step between.
  *
  * @returns latents of {@link DenoisingTask.shape}, f32; the caller's
  * @throws {TilereelError} if the attention does not fit the model, weights cannot be read, or memory runs out
@@ -42,7 +44,8 @@ export interface DenoisingTask {
  */
 export async function denoise(task: DenoisingTask, options: GenerateOptions): Promise<Tensor> {
   const { gpu, model, transformer, shape, passes, scheduler } = task,
-    { onProgress, onStep, onPreview, signal } = options;
+    { onProgress, onStep, onState, onPreview, signal, resumeFrom } = options;
+  const total = scheduler.timesteps.length, from = resumeFrom && partsOfState(resumeFrom, { shape, steps: total });
   const layouts = passes.map(({ conditioning }) => transformer.layout(shape, conditioning));
   const clip = {
     lengths: layouts.map(({ kept, length = kept }) => length),
@@ -51,37 +54,55 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   };
   const names = passes.map(({ name }) => name), conditionings = passes.map(({ conditioning }) => conditioning);
   using stepPasses = await StepPasses.prepare(
-    { ...{ gpu, model, transformer, names, ...clip }, layout: layouts[0]! },
+    { ...{ gpu, model, transformer, names, ...clip }, layout: layouts[0]!, from: from?.passes },
     options,
   );
-  using split = await SplitPass.begin(gpu, stepPasses, { size: task.clip, shape, ...clip }, conditionings, options);
+  // A partner's step cache has state of its own, which is neither known here nor set.
+  const isDivided = options.partner !== undefined && options.cache !== undefined;
+  if (isDivided && from) options.onNote?.("a clip with a step cache goes on without the partner");
+  using split = isDivided && from
+    ? undefined
+    : await SplitPass.begin(gpu, stepPasses, { size: task.clip, shape, ...clip }, conditionings, options);
   // Owns the latents, the velocities, and what the stepper keeps.
   using owned = new TensorOwner(gpu);
-  const draw = normalNumbers(options.seed ?? 0);
-  const stepper = scheduler.start<Tensor>({
-    combine: (terms) => owned.adopt(combine(gpu, terms)),
-    noise: () => owned.adopt(noiseOn(gpu, shape, draw)),
-    release: (tensor) => owned.free(tensor),
-  });
-  const total = scheduler.timesteps.length;
-  let latents = owned.adopt(
-    options.latents ? noiseOn(gpu, shape, () => options.latents!.data) : noiseOn(gpu, shape, draw),
+  const noise = new Noise(options.seed ?? 0, from?.draws);
+  const uploaded = ({ data }: HostTensor) => owned.adopt(noiseOn(gpu, shape, () => data));
+  const stepper = scheduler.start<Tensor>(
+    {
+      combine: (terms) => owned.adopt(combine(gpu, terms)),
+      noise: () => owned.adopt(noiseOn(gpu, shape, noise.draw)),
+      release: (tensor) => owned.free(tensor),
+    },
+    from && {
+      step: from.step,
+      kept: Object.fromEntries(Object.entries(from.scheduler).map(([name, kept]) => [name, uploaded(kept)])),
+    },
   );
+  const begun = from?.latents ?? options.latents, first = from?.step ?? 0;
+  let latents = begun ? uploaded(begun) : owned.adopt(noiseOn(gpu, shape, noise.draw));
   // The GPU is never left without work: a step is under way while the next is recorded. Two are not, or progress and
   // Ctrl-C would come late.
-  let underWay: Promise<void> | undefined;
-  onProgress?.({ stage: "denoise", done: 0, total });
+  let underWay: Promise<void> | undefined, state: Promise<SamplingState> | undefined;
+  onProgress?.({ stage: "denoise", done: first, total });
   signal?.throwIfAborted();
-  for (let step = 0; step < total; step++) {
+  for (let step = first; step < total; step++) {
     const sample: Tensor = latents;
     const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, stepPasses, split, step, sample));
     owned.adopt(velocity);
     const clean = onPreview && owned.adopt(combine(gpu, [[1, sample], [-scheduler.sigmas[step]!, velocity]]));
     latents = stepper.step(velocity, sample);
+    const before = state, passesKept = onState && !(isDivided && split) ? stepPasses.kept : undefined;
+    state = passesKept && readState(gpu, {
+      ...{ step: step + 1, steps: total, latents },
+      ...{ scheduler: stepper.kept, passes: passesKept, draws: noise.draws },
+    });
     const recorded = gpu.finish();
-    recorded.catch(() => {/* told where it is waited for, or by what came before */});
+    for (const promise of [recorded, state]) {
+      promise?.catch(() => {/* told where it is waited for, or by what came before */});
+    }
     await underWay;
     if (underWay) onProgress?.({ stage: "denoise", done: step, total });
+    if (before) await onState?.(await before);
     await onStep?.(latents, step);
     if (clean) {
       await onPreview?.(clean, step);
@@ -92,7 +113,8 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
     signal?.throwIfAborted();
   }
   await underWay;
-  onProgress?.({ stage: "denoise", done: total, total });
+  if (underWay) onProgress?.({ stage: "denoise", done: total, total });
+  if (state) await onState?.(await state);
   const { attention, cache } = stepPasses.report;
   options.onAttention?.(attention);
   if (cache) options.onCache?.(cache);

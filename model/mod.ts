@@ -73,6 +73,7 @@ export type { HostConditioning, HostTensor } from "./conditioning.ts";
 export type { Picture } from "./picture/picture.ts";
 export type { ClipPictures, ImageNeeds, Need } from "./pictures_of_clip.ts";
 export type { PromptEmbeddings } from "./prompt_encoder.ts";
+export type { SamplingState } from "./sampling_state.ts";
 export {
   readSchedulerConfig,
   type ScheduledClip,

@@ -36,6 +36,27 @@ export function normalNumbers(seed: number): (count: number) => Float32Array<Arr
   };
 }
 
+/** Normally distributed numbers of a seed, from the first on or from where somebody else stopped to draw. */
+export class Noise {
+  readonly #numbers: (count: number) => Float32Array<ArrayBuffer>;
+  /** How often numbers are to be drawn to get there. */
+  #behind: number;
+
+  /** @param draws how often {@link draw} was called before, with the same count each time */
+  constructor(seed: number, public draws = 0) {
+    this.#numbers = normalNumbers(seed);
+    this.#behind = draws;
+  }
+
+  /** The next numbers, as {@link normalNumbers} draws them. */
+  readonly draw = (count: number): Float32Array<ArrayBuffer> => {
+    // Only a scheduler that adds noise needs to get there.
+    for (; this.#behind > 0; this.#behind--) this.#numbers(count);
+    this.draws++;
+    return this.#numbers(count);
+  };
+}
+
 /**
  * A function that gives numbers one after the other, uniform in [0, 1): those of `torch.rand` with the same seed.
  *

@@ -24,6 +24,7 @@ import { checkPictures, pictureNotes } from "./pictures_of_clip.ts";
 import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
 import type { OnProgress } from "./progress.ts";
 import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_encoder.ts";
+import { goesOnText, type SamplingState } from "./sampling_state.ts";
 import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
@@ -152,6 +153,16 @@ export interface GenerateOptions {
    * are freed when the promise resolves. {@link VideoPipeline.preview} makes pictures of them.
    */
   readonly onPreview?: (clean: Tensor, step: number) => Promise<void> | void;
+  /**
+   * Called with how far the clip is: as {@link onStep} is, but of the step before, which the GPU has computed then, and
+   * once more after the last step. It is waited for. A clip with a step cache that is not `resumable` has no states.
+   */
+  readonly onState?: (state: SamplingState) => Promise<void> | void;
+  /**
+   * How far a clip with the same options on the same adapter was: it goes on from there, and is the same to the byte. The
+   * number of its steps and the size of its latents are checked, and nothing else.
+   */
+  readonly resumeFrom?: SamplingState;
   /** How self-attention is computed. Default: full attention, or that of a distilled model. */
   readonly attention?: AttentionMethod;
   /** Told what self-attention did, after the last step. */
@@ -390,26 +401,32 @@ export class VideoPipeline {
     return await this.#alone(options.signal, () => this.#sampleLatents(options));
   }
 
-  /** Samples, and once more with weights from disk where memory runs out. */
+  /** Samples. Where memory runs out, it goes on with weights from disk. */
   async #sampleLatents(options: GenerateOptions): Promise<Tensor> {
-    const noted = new Set<string>();
+    const noted = new Set<string>(), { transformer } = this.parts;
+    let last = options.resumeFrom;
+    const onState = (state: SamplingState) => {
+      last = state;
+      return options.onState?.(state);
+    };
+    // Whoever follows the steps would count some of them twice.
+    const canStream = transformer.canStream && !options.onStep, keeps = canStream || options.onState !== undefined;
     const onNote = (note: string) => {
       if (!noted.has(note)) options.onNote?.(note);
       noted.add(note);
     };
     try {
-      return await this.#sampleOnce({ ...options, onNote });
+      return await this.#sampleOnce({ ...options, onNote, ...keeps && { onState } });
     } catch (thrown) {
       const error = await this.gpu.causeOf(thrown);
-      // Whoever follows the steps would count some of them twice.
-      if (!(error instanceof OutOfMemoryError) || options.onStep) throw error;
-      if (!await this.parts.transformer.stream(OUT_OF_MEMORY)) throw error;
+      if (!(error instanceof OutOfMemoryError) || !canStream) throw error;
+      if (!await transformer.stream(OUT_OF_MEMORY)) throw error;
       options.signal?.throwIfAborted();
       onNote(
-        `${OUT_OF_MEMORY}, so the weights are read from disk in each step from now on, and the clip begins again; ` +
-          `a memory limit, a smaller size or fewer frames avoid that`,
+        `${OUT_OF_MEMORY}, so the weights are read from disk in each step from now on, and the clip ` +
+          `${goesOnText(last)}; a memory limit, a smaller size or fewer frames avoid that`,
       );
-      return await this.#sampleOnce({ ...options, onNote });
+      return await this.#sampleOnce({ ...options, onNote, ...last && { resumeFrom: last } });
     }
   }
 

@@ -8,6 +8,7 @@ import {
   either,
   floats,
   instance,
+  type Kind,
   type Kinds,
   listOf,
   objectWith,
@@ -40,6 +41,12 @@ const aPicture = {
   fits: (value: Partial<Picture> | undefined) =>
     value?.rgb instanceof Uint8Array && value.rgb.length > 0 && value.rgb.length === value.width! * value.height! * 3,
 };
+
+// deno-lint-ignore no-explicit-any
+const namedValues = (fits: (value: any) => boolean): Kind => ({
+  expected: "",
+  fits: (values) => typeof values === "object" && values !== null && Object.values(values).every(fits),
+});
 
 const sides = { width: wholeNumber(1), height: wholeNumber(1), frames: wholeNumber(1) };
 
@@ -114,6 +121,13 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   onNote: aFunction,
   onStep: aFunction,
   onPreview: aFunction,
+  onState: aFunction,
+  resumeFrom: objectWith("a state, as onState is given it,", {
+    step: wholeNumber(0),
+    steps: wholeNumber(1),
+    tensors: namedValues(({ data, shape }) => floats.fits(data) && Array.isArray(shape)),
+    numbers: namedValues((value) => typeof value === "number"),
+  }),
   attention: anAttention,
   onAttention: aFunction,
   cache: aCache,

@@ -1,3 +1,4 @@
+import { TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
@@ -8,7 +9,8 @@ import type { TokenLayout } from "./attention/layout.ts";
 import type { PreparedAttention, SelfAttention } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
 import { CountedCache, totalSpared } from "./cache/counted_cache.ts";
-import type { CacheReport, SparedWork } from "./cache/step_cache.ts";
+import type { CacheReport, CacheStart, KeptByCache, SparedWork } from "./cache/step_cache.ts";
+import type { HostTensor } from "./conditioning.ts";
 import type { Conditioning, FamilyModel, ForwardPass, VideoTransformer } from "./family.ts";
 import type { PassName } from "./guidance.ts";
 import { PassConstants } from "./pass_constants.ts";
@@ -32,6 +34,22 @@ export interface StepPassesTask {
   readonly timesteps: readonly number[];
   /** The share of noise before each step, and 0 after the last. */
   readonly sigmas: readonly number[];
+  /** What {@link StepPasses.kept} was, if the clip goes on from there. */
+  readonly from?: PassesStart | undefined;
+}
+
+/** What the passes of a clip keep from one step to the next. */
+export interface PassesKept {
+  /** Which self-attention was run: 1 where it was, [steps, passes, layers]. */
+  readonly ran: HostTensor;
+  /** Absent without a step cache. */
+  readonly cache?: KeptByCache;
+}
+
+/** So too in this machine's memory. */
+export interface PassesStart {
+  readonly ran: HostTensor;
+  readonly cache: CacheStart;
 }
 
 /** One of a step's passes that is to be computed. */
@@ -71,6 +89,10 @@ export class StepPasses implements Disposable {
     private readonly cache: CountedCache | undefined,
     private readonly held: DisposableStack,
   ) {
+    for (const [i, was] of task.from?.ran.data.entries() ?? []) {
+      const [, passes, layers] = ranShape(task), row = Math.floor(i / layers);
+      if (was) this.#ranIn(Math.floor(row / passes), row % passes).add(i % layers);
+    }
     this.#constants = task.names.map(() => held.use(new PassConstants(task.gpu)));
   }
 
@@ -79,7 +101,13 @@ export class StepPasses implements Disposable {
     task: StepPassesTask,
     options: Pick<GenerateOptions, "attention" | "cache" | "sigmas" | "onNote">,
   ): Promise<StepPasses> {
-    const { gpu, model, transformer, layout, lengths, timesteps, sigmas, names } = task;
+    const { gpu, model, transformer, layout, lengths, timesteps, sigmas, names, from } = task;
+    if (from && from.ran.shape.join() !== ranShape(task).join()) {
+      throw new TilereelError(
+        `the state to go on from is of another clip: it has [${from.ran.shape.join(", ")}] steps, passes and layers, ` +
+          `but [${ranShape(task).join(", ")}] were expected; begin the clip anew`,
+      );
+    }
     using preparing = new DisposableStack();
     const attention = preparing.use(
       await (options.attention ?? distilledAttention(model.distilled) ?? fullAttention).prepare({
@@ -93,9 +121,11 @@ export class StepPasses implements Disposable {
       }),
     );
     const gridTokens = product(layout.grid);
-    const cache = await options.cache?.prepare({ gpu, model, passes: names, timesteps, sigmas, gridTokens });
+    const cache = await options.cache?.prepare({
+      ...{ gpu, model, passes: names, timesteps, sigmas, gridTokens, from: from?.cache },
+    });
     if (cache) preparing.use(cache);
-    const counted = cache && new CountedCache(cache, transformer.shape);
+    const counted = cache && new CountedCache(cache, transformer.shape, from?.cache);
     return new StepPasses(task, attention, counted, preparing.move());
   }
 
@@ -163,6 +193,19 @@ export class StepPasses implements Disposable {
     return { attention, cache };
   }
 
+  /** What is kept for the next step, whose tensors stay their owners'; undefined where a cache keeps too much. */
+  get kept(): PassesKept | undefined {
+    const cache = this.cache?.kept(), shape = ranShape(this.task), [steps, passes, layers] = shape;
+    if (this.cache && !cache) return undefined;
+    const data = new Float32Array(steps * passes * layers);
+    for (let step = 0; step < steps; step++) {
+      for (let pass = 0; pass < passes; pass++) {
+        for (const layer of this.#ranIn(step, pass)) data[(step * passes + pass) * layers + layer] = 1;
+      }
+    }
+    return { ran: { data, shape }, ...cache && { cache } };
+  }
+
   #ranIn(step: number, pass: number): Set<number> {
     const key = `${step} ${pass}`, known = this.#ran.get(key) ?? new Set();
     this.#ran.set(key, known);
@@ -172,4 +215,9 @@ export class StepPasses implements Disposable {
   [Symbol.dispose](): void {
     this.held.dispose();
   }
+}
+
+/** The shape of {@link PassesKept.ran}. */
+function ranShape({ timesteps, names, transformer }: StepPassesTask): [steps: number, passes: number, layers: number] {
+  return [timesteps.length, names.length, transformer.shape.layers];
 }

@@ -46,6 +46,11 @@ export class PlacedTransformer implements Disposable {
     return this.current.transformer;
   }
 
+  /** Whether blocks are streamed where memory runs out. */
+  get canStream(): boolean {
+    return this.current.placement.place !== "stream" && this.loading.choice === "auto";
+  }
+
   /**
    * Call this after memory ran out and all that the failed work made was freed. From then on, blocks are streamed.
    *
@@ -54,8 +59,8 @@ export class PlacedTransformer implements Disposable {
    * @throws {TilereelError} as {@link load} does
    */
   async stream(why: string): Promise<boolean> {
-    const { gpu, loading, current: { placement } } = this;
-    if (placement.place === "stream" || loading.choice !== "auto") return false;
+    const { gpu, loading } = this;
+    if (!this.canStream) return false;
     // What was refused may be one of the weights.
     this[Symbol.dispose]();
     if (!await gpu.recover()) return false;

@@ -1,6 +1,9 @@
 import type { HeadShape } from "../attention/layout.ts";
 import type { PassName } from "../guidance.ts";
-import type { CacheHooks, CacheReport, PreparedCache, SparedWork } from "./step_cache.ts";
+import type { CacheHooks, CacheReport, CacheStart, KeptByCache, PreparedCache, SparedWork } from "./step_cache.ts";
+
+/** The counts, as a name begins that is kept. */
+const SPARED = "spared";
 
 /** What was spared in several passes together. */
 export function totalSpared(passes: Iterable<SparedWork>): SparedWork {
@@ -17,18 +20,44 @@ export function totalSpared(passes: Iterable<SparedWork>): SparedWork {
 export class CountedCache {
   readonly #spared = new Map<PassName, { -readonly [Count in keyof SparedWork]: number }>();
 
-  constructor(private readonly cache: PreparedCache, private readonly shape: Pick<HeadShape, "layers">) {}
+  /** @param from what {@link kept} was, if the clip goes on */
+  constructor(
+    private readonly cache: PreparedCache,
+    private readonly shape: Pick<HeadShape, "layers">,
+    from?: CacheStart,
+  ) {
+    for (const [key, count] of Object.entries(from?.numbers ?? {})) {
+      const [first, pass, what] = key.split(".") as [string, PassName, keyof SparedWork];
+      if (first === SPARED) this.#of(pass)[what] = count;
+    }
+  }
 
   /** The computations that were saved so far. */
   get report(): CacheReport {
     return this.#spared;
   }
 
-  /** As {@link PreparedCache.at}. */
-  at(step: number, pass: PassName): CacheHooks {
-    const { layers } = this.shape, hooks = this.cache.at(step, pass);
+  /** What the cache and the counts are between two steps; undefined where the cache keeps too much. */
+  kept(): KeptByCache | undefined {
+    const kept = this.cache.kept?.();
+    const counts = [...this.#spared].flatMap(([pass, spared]) =>
+      Object.entries(spared).map(([what, count]) => [`${SPARED}.${pass}.${what}`, count] as const)
+    );
+    return kept && {
+      tensors: kept.tensors,
+      numbers: kept.numbers.then((numbers) => ({ ...numbers, ...Object.fromEntries(counts) })),
+    };
+  }
+
+  #of(pass: PassName): { -readonly [Count in keyof SparedWork]: number } {
     const spared = this.#spared.get(pass) ?? { steps: 0, blocks: 0, attentions: 0 };
     this.#spared.set(pass, spared);
+    return spared;
+  }
+
+  /** As {@link PreparedCache.at}. */
+  at(step: number, pass: PassName): CacheHooks {
+    const { layers } = this.shape, hooks = this.cache.at(step, pass), spared = this.#of(pass);
     return {
       velocity: async (latents) => {
         const velocity = await hooks.velocity?.(latents);

@@ -7,7 +7,7 @@ import { combine } from "../../gpu/ops/combine.ts";
 import { type MeanDistance, meanDistance } from "../../gpu/ops/mean_distance.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { perPass } from "./pass_state.ts";
-import type { StepCache } from "./step_cache.ts";
+import type { CacheHooks, KeptByCache, StepCache } from "./step_cache.ts";
 
 /** Settings of EasyCache. */
 export interface EasyOptions {
@@ -25,6 +25,7 @@ export interface EasyOptions {
  */
 export function easyCache({ threshold, first }: EasyOptions = {}): StepCache {
   return {
+    resumable: true,
     // Latents are smaller than tokens: Wan's have 64 numbers for each token of 1,536 and more.
     tensors: () => 0.25,
     prepare: (task) => {
@@ -32,13 +33,17 @@ export function easyCache({ threshold, first }: EasyOptions = {}): StepCache {
       const own = model.family.cacheNumbers?.easy ?? { threshold: 0.05, first: 10 };
       const limit = threshold ?? own.threshold, warmUp = first ?? own.first;
       const copy = (x: Tensor) => gpu.scope(() => combine(gpu, [[1, x]]));
-      return Promise.resolve(perPass(task, (slot) => {
+      return Promise.resolve(perPass(task, (slot, from) => {
         // x of the last step, and x and y of the last computed step.
-        const seen = slot(), input = slot(), output = slot();
+        const slots = { seen: slot(), input: slot(), output: slot() }, { seen, input, output } = slots;
+        for (const [name, slot] of Object.entries(slots)) {
+          const kept = from?.tensors[name];
+          if (kept) slot.set(gpu.upload(kept.data, kept.shape));
+        }
         // The changes between the last two computed steps, once they are known.
-        let changes: Promise<readonly [x: MeanDistance, y: MeanDistance]> | undefined;
-        let sum = 0;
-        return (step) => ({
+        let changes = from && changesOf(from.numbers);
+        let sum = from?.numbers.sum ?? 0;
+        const hooks = (step: number): CacheHooks => ({
           velocity: async (x) => {
             let skips = false;
             if (step >= warmUp && step < last && changes) {
@@ -61,7 +66,39 @@ export function easyCache({ threshold, first }: EasyOptions = {}): StepCache {
             output.set(copy(y));
           },
         });
+        return Object.assign(hooks, {
+          kept: (): KeptByCache => ({
+            tensors: Object.fromEntries(
+              Object.entries(slots).flatMap(([name, { tensor }]) => tensor ? [[name, tensor]] : []),
+            ),
+            numbers: numbersOf(sum, changes),
+          }),
+        });
       }));
     },
   };
+}
+
+/** The changes of a pass's input and output between two computed steps. */
+type Changes = Promise<readonly [x: MeanDistance, y: MeanDistance]>;
+
+/** As numbers with names. */
+async function numbersOf(sum: number, changes: Changes | undefined): Promise<Record<string, number>> {
+  const [x, y] = await changes ?? [];
+  if (!x || !y) return { sum };
+  return {
+    sum,
+    ...{ xDifference: x.difference, xMagnitude: x.magnitude },
+    ...{ yDifference: y.difference, yMagnitude: y.magnitude },
+  };
+}
+
+/** Those that numbers say; undefined if they say none. */
+function changesOf(numbers: Readonly<Record<string, number>>): Changes | undefined {
+  const { xDifference, xMagnitude, yDifference, yMagnitude } = numbers;
+  if (xDifference === undefined) return undefined;
+  return Promise.resolve([
+    { difference: xDifference, magnitude: xMagnitude! },
+    { difference: yDifference!, magnitude: yMagnitude! },
+  ]);
 }

@@ -8,7 +8,7 @@ import { combine } from "../../gpu/ops/combine.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { PassName } from "../guidance.ts";
-import type { CacheHooks, CacheTask, PreparedCache } from "./step_cache.ts";
+import type { CacheHooks, CacheStart, CacheTask, KeptByCache, PreparedCache } from "./step_cache.ts";
 
 /** Holds at most one tensor, which outlives the hooks. */
 export class Slot {
@@ -73,19 +73,48 @@ export class AddedByBlocks {
   }
 }
 
+/** The state of a pass: a function that returns the hooks of each step. */
+interface PassState {
+  (step: number): CacheHooks;
+  /** What it keeps for the next step, by names without the pass's. Absent where that is too much to be saved */
+  kept?(): KeptByCache;
+}
+
 /**
  * Prepares a cache whose state belongs to one pass.
  *
- * @param start makes the state of a pass, with slots for its tensors, and returns the hooks of each step
+ * @param start makes the state of a pass, with slots for its tensors; `from` is what it kept, if it is to go on
  */
 export function perPass(
-  { gpu, passes }: CacheTask,
-  start: (slot: () => Slot, pass: PassName) => (step: number) => CacheHooks,
+  { gpu, passes, from }: CacheTask,
+  start: (slot: () => Slot, from: CacheStart | undefined) => PassState,
 ): PreparedCache {
   const owner = new TensorOwner(gpu);
-  const states = new Map(passes.map((pass) => [pass, start(() => new Slot(owner), pass)]));
+  const states = new Map(passes.map((pass) => {
+    const own = from && { tensors: ofPass(pass, from.tensors), numbers: ofPass(pass, from.numbers) };
+    return [pass, start(() => new Slot(owner), own)];
+  }));
+  const all = [...states.values()].every(({ kept }) => kept !== undefined);
   return {
     at: (step, pass) => states.get(pass)!(step),
+    ...all && { kept: () => together(new Map([...states].map(([pass, { kept }]) => [pass, kept!()]))) },
     [Symbol.dispose]: () => owner[Symbol.dispose](),
   };
+}
+
+/** What all passes keep: names are those of a pass behind the pass's. */
+function together(kept: ReadonlyMap<PassName, KeptByCache>): KeptByCache {
+  const named = <T>(pass: PassName, own: Readonly<Record<string, T>>) =>
+    Object.entries(own).map(([name, value]) => [`${pass}.${name}`, value] as const);
+  const numbers = [...kept].map(async ([pass, own]) => named(pass, await own.numbers));
+  return {
+    tensors: Object.fromEntries([...kept].flatMap(([pass, { tensors }]) => named(pass, tensors))),
+    numbers: Promise.all(numbers).then((all) => Object.fromEntries(all.flat())),
+  };
+}
+
+/** What belongs to a pass, by names without it. */
+function ofPass<T>(pass: PassName, all: Readonly<Record<string, T>>): Record<string, T> {
+  const own = Object.entries(all).filter(([name]) => name.startsWith(`${pass}.`));
+  return Object.fromEntries(own.map(([name, value]) => [name.slice(pass.length + 1), value]));
 }

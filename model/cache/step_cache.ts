@@ -2,6 +2,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { product } from "../attention/grid.ts";
 import type { HeadShape } from "../attention/layout.ts";
+import type { HostTensor } from "../conditioning.ts";
 import type { FamilyModel } from "../family.ts";
 import type { PassName } from "../guidance.ts";
 import type { ClipSize } from "../video_size.ts";
@@ -32,6 +33,22 @@ export interface CacheTask {
   readonly sigmas: readonly number[];
   /** The number of leading tokens that are the clip's. Those behind them are kept tokens, such as text, and padding. */
   readonly gridTokens: number;
+  /** What {@link PreparedCache.kept} gave after a step, if the clip goes on from there. */
+  readonly from?: CacheStart | undefined;
+}
+
+/** What a cache keeps from one step to the next, by name. */
+export interface KeptByCache {
+  /** They stay the cache's. */
+  readonly tensors: Readonly<Record<string, Tensor>>;
+  /** Some of them may have to be read from the GPU. */
+  readonly numbers: Promise<Readonly<Record<string, number>>>;
+}
+
+/** So too in this machine's memory. */
+export interface CacheStart {
+  readonly tensors: Readonly<Record<string, HostTensor>>;
+  readonly numbers: Readonly<Record<string, number>>;
 }
 
 /**
@@ -40,6 +57,11 @@ export interface CacheTask {
  * that they learn from never use a cache.
  */
 export interface StepCache {
+  /**
+   * Whether a clip that was broken off can go on: the cache keeps little enough to be saved, and gives it
+   * ({@link PreparedCache.kept}). Default: no
+   */
+  readonly resumable?: boolean;
   /**
    * The number of tensors of the tokens' size, [tokens, dim] in f32, that it holds at most for each pass, temporary
    * ones included. It decides where the weights are kept.
@@ -72,6 +94,8 @@ export interface PreparedCache extends Disposable {
    * @param pass names the state: a cache never uses what another pass computed
    */
   at(step: number, pass: PassName): CacheHooks;
+  /** What is kept for the next step. It is called between two steps. A cache that is `resumable` has it. */
+  kept?(): KeptByCache;
 }
 
 /**

@@ -29,11 +29,12 @@ export function byName([a]: readonly [string, unknown], [b]: readonly [string, u
 /**
  * Checks that a file has a checksum, that it is right, and that all floats are finite. It reads the whole file.
  *
+ * @param remedy what to do if not, as a clause
  * @throws {TilereelError} if not
  */
-export async function checkWhole(source: TensorSource): Promise<void> {
+export async function checkWhole(source: TensorSource, remedy = "use a copy, or train again"): Promise<void> {
   const { path, metadata } = source;
-  const damaged = (why: string) => new TilereelError(`${path} is damaged: ${why}; use a copy, or train again`);
+  const damaged = (why: string) => new TilereelError(`${path} is damaged: ${why}; ${remedy}`);
   if (metadata[CHECKSUM] === undefined) throw damaged("it has no checksum");
   let notFinite: string | undefined;
   async function* tensors() {

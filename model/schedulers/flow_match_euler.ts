@@ -17,8 +17,8 @@ export function createFlowMatchEuler(config: SchedulerConfig, steps: number, sig
     kind: "euler",
     timesteps: visited.slice(0, steps).map((sigma) => sigma * numTrainTimesteps),
     sigmas: visited,
-    start: (ops) =>
-      new SingleStepper(visited, ops, ({ sigma, next, velocity, sample }) => [
+    start: (ops, from) =>
+      new SingleStepper(visited, ops, from, ({ sigma, next, velocity, sample }) => [
         [1, sample],
         [next - sigma, velocity],
       ]),

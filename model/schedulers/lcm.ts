@@ -20,8 +20,8 @@ export function createLcm(config: SchedulerConfig, steps: number, sigmas: Sigmas
     kind: "lcm",
     timesteps: visited.slice(0, steps).map((sigma) => sigma * trained),
     sigmas: visited,
-    start: (ops) =>
-      new SingleStepper(visited, ops, ({ sigma, next, velocity, sample }) => {
+    start: (ops, from) =>
+      new SingleStepper(visited, ops, from, ({ sigma, next, velocity, sample }) => {
         const clean = 1 - next;
         // x₀ = x − σ·v, and then (1 − σ′)·x₀ + σ′·noise.
         return [

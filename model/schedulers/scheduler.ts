@@ -28,8 +28,21 @@ export interface Scheduler {
   readonly timesteps: Float32Array<ArrayBuffer>;
   /** The share of noise before each step; the last value, after the last step, is 0. */
   readonly sigmas: Float32Array<ArrayBuffer>;
-  /** Starts a run over tensors of the kind that `ops` handles. */
-  start<T>(ops: TensorOps<T>): Stepper<T>;
+  /**
+   * Starts a run over tensors of the kind that `ops` handles.
+   *
+   * @param from where another run was, if this one is to go on from there
+   * @throws {TilereelError} if what that run kept is not what this scheduler keeps
+   */
+  start<T>(ops: TensorOps<T>, from?: StepperStart<T>): Stepper<T>;
+}
+
+/** Where a run was between two steps. */
+export interface StepperStart<T> {
+  /** The number of steps that were taken. */
+  readonly step: number;
+  /** What {@link Stepper.kept} was. The tensors are taken over. */
+  readonly kept: Readonly<Record<string, T>>;
 }
 
 /** One run, from noise to the finished sample. */
@@ -42,6 +55,8 @@ export interface Stepper<T> {
    * @throws {RangeError} if the last step has been taken.
    */
   step(velocity: T, sample: T): T;
+  /** The tensors that it keeps for the next step, by name. They stay the stepper's. */
+  readonly kept: Readonly<Record<string, T>>;
 }
 
 /** The options that the user chooses. */

@@ -1,4 +1,5 @@
-import type { Stepper, TensorOps, Term } from "./scheduler.ts";
+import { checkKept } from "./kept.ts";
+import type { Stepper, StepperStart, TensorOps, Term } from "./scheduler.ts";
 
 /** One step of a sampler. */
 export interface Step<T> {
@@ -11,14 +12,19 @@ export interface Step<T> {
 
 /** A run of a sampler that keeps nothing from one step to the next. */
 export class SingleStepper<T> implements Stepper<T> {
-  #index = 0;
+  readonly kept: Readonly<Record<string, never>> = {};
+  #index: number;
 
   /** @param terms of the sum that a step ends in; their tensors are released after it */
   constructor(
     private readonly sigmas: Float32Array,
     private readonly ops: TensorOps<T>,
+    from: StepperStart<T> = { step: 0, kept: {} },
     private readonly terms: (step: Step<T>) => readonly Term<T>[],
-  ) {}
+  ) {
+    checkKept(from.kept, []);
+    this.#index = from.step;
+  }
 
   step(velocity: T, sample: T): T {
     const sigma = this.sigmas[this.#index]!, next = this.sigmas[this.#index + 1];

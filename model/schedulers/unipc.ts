@@ -9,7 +9,8 @@
  * @module
  */
 import type { SchedulerConfig } from "./config.ts";
-import type { Scheduler, Stepper, TensorOps, Term } from "./scheduler.ts";
+import { checkKept } from "./kept.ts";
+import type { Scheduler, Stepper, StepperStart, TensorOps, Term } from "./scheduler.ts";
 import { flowShift, givenLevels, linspace, type Sigmas } from "./sigmas.ts";
 
 /** λ is infinite at a sigma of 1, so the first sigma stays this far below. */
@@ -28,9 +29,12 @@ export function createUniPC(config: SchedulerConfig, steps: number, sigmas: Sigm
     kind: "unipc",
     timesteps,
     sigmas: visited,
-    start: (ops) => new UniPCStepper(config, visited, ops),
+    start: (ops, from) => new UniPCStepper(config, visited, ops, from),
   };
 }
+
+/** Names of what is kept from one step to the next: the start of the step, and predictions, newest first. */
+const SAMPLE = "sample", PREDICTIONS = ["prediction", "prediction before"] as const;
 
 class UniPCStepper<T> implements Stepper<T> {
   #index = 0;
@@ -43,7 +47,24 @@ class UniPCStepper<T> implements Stepper<T> {
     private readonly config: SchedulerConfig,
     private readonly sigmas: Float32Array,
     private readonly ops: TensorOps<T>,
-  ) {}
+    from?: StepperStart<T>,
+  ) {
+    if (!from) return;
+    const { step, kept } = from, isOver = step === sigmas.length - 1;
+    const predictions = PREDICTIONS.slice(0, isOver ? 0 : Math.min(step, config.solverOrder));
+    checkKept(kept, predictions.length > 0 ? [SAMPLE, ...predictions] : []);
+    this.#index = step;
+    this.#predictions = predictions.map((name) => kept[name]!);
+    if (predictions.length > 0) this.#last = { sample: kept[SAMPLE]!, order: this.#orderOf(step - 1) };
+  }
+
+  get kept(): Readonly<Record<string, T>> {
+    if (!this.#last) return {};
+    return {
+      [SAMPLE]: this.#last.sample,
+      ...Object.fromEntries(this.#predictions.map((prediction, i) => [PREDICTIONS[i], prediction])),
+    };
+  }
 
   step(velocity: T, sample: T): T {
     const { ops, sigmas, config } = this, index = this.#index, steps = sigmas.length - 1;
@@ -55,13 +76,18 @@ class UniPCStepper<T> implements Stepper<T> {
 
     this.#predictions.unshift(prediction);
     if (this.#predictions.length > config.solverOrder) ops.release(this.#predictions.pop()!);
-    // The last step consists of the prediction alone; a slope would be multiplied by an infinite step in λ.
-    const order = this.#predictions.length === 2 && index < steps - 1 ? 2 : 1;
+    const order = this.#orderOf(index);
     const next = this.#update(index, order, corrected);
     this.#last = { sample: corrected, order };
     this.#index++;
     if (this.#index === steps) this.#end();
     return next;
+  }
+
+  /** The order of a step, whose prediction is there. */
+  #orderOf(index: number): 1 | 2 {
+    // The last step consists of the prediction alone; a slope would be multiplied by an infinite step in λ.
+    return this.#predictions.length === 2 && index < this.sigmas.length - 2 ? 2 : 1;
   }
 
   /** Releases what is kept for the next step. */

@@ -25,7 +25,7 @@ function runnable(code: string): string {
 Deno.test("the library's examples run", async () => {
   const files = ["mod.ts", "README.md", "docs/library.md"];
   const examples = (await Promise.all(files.map(examplesIn))).flat();
-  assertEquals(examples.length, 7);
+  assertEquals(examples.length, 8);
   await inTempDir(async (dir) => {
     for (const [i, code] of examples.entries()) {
       await Deno.writeTextFile(join(dir, `${i}.ts`), runnable(code));

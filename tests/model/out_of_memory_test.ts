@@ -49,7 +49,7 @@ testOnGpu("weights that the GPU has no memory for are streamed", async (gpu) => 
   assertEquals(await latentsOf(gpu, pipeline), expected);
 });
 
-testOnGpu("memory that runs out while a clip is denoised: it begins again with streamed weights", async (gpu) => {
+testOnGpu("memory that runs out before the first step: the clip begins again with streamed weights", async (gpu) => {
   gpu.poison = false;
   const expected = await made(gpu), notes: string[] = [];
   let refuses = false;
@@ -83,9 +83,36 @@ testOnGpu("memory that runs out while a clip is denoised: it begins again with s
   assert(gpu.memory.used < used);
   assertEquals(notes.length, 1);
   assertStringIncludes(notes[0]!, "GPU memory ran out, so the weights are read from disk in each step from now on");
+  assertStringIncludes(notes[0]!, "and the clip begins again");
   // So is the next clip, without a note.
   assertEquals(await latentsOf(gpu, pipeline, { onNote }), expected);
   assertEquals(notes.length, 1);
+});
+
+testOnGpu("memory that runs out in a later step: the clip goes on after the last one that is done", async (gpu) => {
+  gpu.poison = false;
+  const clip = { ...CLIP, width: 32, height: 32, frames: 5, steps: 4 };
+  using pipeline = closing(await load(gpu));
+  const expected = await latentsOf(gpu, pipeline, clip), steps: number[] = [], notes: string[] = [];
+  let refuses = false, refused = 0;
+  refuseTensors(gpu.device, () => {
+    const now = refuses && refused === 0;
+    if (now) refused++;
+    return now;
+  });
+  const latents = await latentsOf(gpu, pipeline, {
+    ...clip,
+    onNote: (note) => void (note.startsWith("GPU memory ran out") && notes.push(note)),
+    onProgress: ({ stage, done }) => {
+      if (stage === "denoise") steps.push(done);
+      refuses = steps.includes(2);
+      // Otherwise, the buffers of the steps before are used again.
+      gpu.trim();
+    },
+  });
+  assertEquals([steps, refused, pipeline.weights.place], [[0, 1, 2, 2, 3, 4], 1, "stream"]);
+  assertEquals(latents, expected);
+  assertStringIncludes(notes[0]!, "and the clip goes on after step 2 of 4");
 });
 
 testOnGpu("where somebody follows the steps, no step is taken twice", async (gpu) => {

@@ -6,10 +6,10 @@ import { clips, pictures } from "./targets/pictures.ts";
 import { requests } from "./targets/requests.ts";
 import { commands, prompts, spiece, tokenizer } from "./targets/texts.ts";
 import { torch } from "./targets/torch.ts";
-import { embeddings, latents, router, tiles, training } from "./targets/trained.ts";
+import { embeddings, latents, router, states, tiles, training } from "./targets/trained.ts";
 
 /** Everything that is read from outside, by the names that `deno task fuzz` takes. */
 export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   ...{ safetensors, index, torch, gguf, lora, configs, tokenizer, spiece, pictures, clips, prompts, commands },
-  ...{ latents, embeddings, router, tiles, training, records, comparisons, dataset, info, requests },
+  ...{ latents, embeddings, router, states, tiles, training, records, comparisons, dataset, info, requests },
 };

@@ -3,6 +3,8 @@ import { TrainingLog } from "../../../cli/training/log_summary.ts";
 import { memoryFile } from "../../../model/files/memory.ts";
 import { writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
 import { runTraining } from "../../../model/training/loop.ts";
+import { partsOfState } from "../../../model/sampling_state.ts";
+import { loadSamplingState, saveSamplingState } from "../../../model/state_file.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { OptimizedRouter } from "../../../model/vorta/optimized_router.ts";
 import { Router, type RouterShape } from "../../../model/vorta/router.ts";
@@ -59,6 +61,20 @@ export const embeddings = ofFile(
       prompt_attention_mask: { dtype: "I64", shape: [1, 6], data: BigInt64Array.of(1n, 1n, 1n, 0n, 0n, 0n) },
     }),
   (path) => readEmbeddings(path, { textDim: 8, pooledDim: 8 }),
+);
+
+export const states = ofFile(
+  "how far clips are",
+  (path) => {
+    const shape = [1, 4, 2, 4, 4],
+      { data } = floats(...shape),
+      ran = { data: new Float32Array(4 * 2 * 8), shape: [4, 2, 8] };
+    return saveSamplingState(path, {
+      ...{ step: 2, steps: 4, numbers: { draws: 1 } },
+      tensors: { latents: { data, shape }, "scheduler.sample": { data, shape }, ran },
+    });
+  },
+  async (path) => partsOfState(await loadSamplingState(path), { shape: [1, 4, 2, 4, 4], steps: 4 }),
 );
 
 export const router = ofFile(
