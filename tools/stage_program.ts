@@ -60,8 +60,11 @@ async function stageStudio(folder: string): Promise<void> {
   await Deno.mkdir(folder, { recursive: true });
   const sources = join(ROOT, "tools", "studio");
   await bundle("browser", "--minify", "--output", join(folder, "studio.js"), "tools/studio/studio.ts");
-  for (const name of ["index.html", "style.css"]) await Deno.copyFile(join(sources, name), join(folder, name));
+  for (const name of ["index.html", "style.css", "trainings.css"]) {
+    await Deno.copyFile(join(sources, name), join(folder, name));
+  }
   await Deno.copyFile(join(ROOT, "tools", "web", "style.css"), join(folder, "page.css"));
+  await Deno.copyFile(new URL("uPlot.min.css", import.meta.resolve("uplot")), join(folder, "uplot.css"));
 }
 
 /** Puts into `folder` what a bundle in it reads as files: the demo model, and WebAssembly. */

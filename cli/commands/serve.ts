@@ -7,7 +7,7 @@ import { methodOptions } from "../../tools/program/clip/method_options.ts";
 import { EMBEDDED } from "../../tools/program/clip/record.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { modelOptions } from "../../tools/program/model_options.ts";
-import { inGroup, integer, type OptionValues, path, text } from "../../tools/program/options.ts";
+import { inGroup, integer, many, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { Farewell } from "../../tools/program/signals.ts";
 import { PlanningModel } from "../generate/plan.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../serve/address.ts";
@@ -16,6 +16,7 @@ import { LOOPBACK } from "../serve/guard.ts";
 import { JobStore } from "../serve/job_store.ts";
 import { Queue } from "../serve/queue.ts";
 import { SideWork } from "../serve/side_work.ts";
+import { TrainingRuns } from "../serve/trainings/training_runs.ts";
 
 /** A secret that can be guessed is none. */
 const SHORTEST_TOKEN = 16;
@@ -23,6 +24,12 @@ const SHORTEST_TOKEN = 16;
 const options = {
   ...inGroup("Server", {
     out: path({ short: "o", value: "DIR", help: "Folder of the jobs and their clips.", default: "out/served" }),
+    training: many(path({
+      value: "DIR",
+      help:
+        "Folder of a training, or of folders of trainings, whose figures the studio shows. Can be given several times.",
+      default: "out",
+    })),
     port: integer({ help: "The port. 0 takes one that is free.", default: DEFAULT_PORT, min: 0, max: 65535 }),
     host: text({
       value: "HOST",
@@ -60,7 +67,16 @@ export const command = defineCommand({
 });
 
 async function run(values: ServeValues): Promise<number> {
-  const { port = DEFAULT_PORT, host = DEFAULT_HOST, token, out = "out/served", size, frames, ...rest } = values;
+  const {
+    port = DEFAULT_PORT,
+    host = DEFAULT_HOST,
+    token,
+    out = "out/served",
+    training = ["out"],
+    size,
+    frames,
+    ...rest
+  } = values;
   const isLoopback = LOOPBACK.includes(host) || host === "::1";
   if (!isLoopback && token === undefined) {
     throw new TilereelError(`--host ${host} lets other machines in, so --token SECRET is needed`, { option: "token" });
@@ -94,9 +110,10 @@ async function run(values: ServeValues): Promise<number> {
     open: rest,
     largest: { width: defaults.width, height: defaults.height, frames: defaults.frames },
   });
+  const trainings = new TrainingRuns(training);
   const app = serveApp(
     { hosts: [host, ...LOOPBACK], token },
-    { store, queue, side, planning, served, checkSize },
+    { store, queue, side, planning, served, checkSize, trainings },
     onBug,
   );
   const server = listen({ hostname: host, port }, app.fetch);

@@ -5,10 +5,16 @@ import { openApi } from "./openapi.ts";
 import { errorAnswer, RequestError } from "./request_error.ts";
 import { PAGE_HEADERS, studioFiles } from "./studio.ts";
 import { estimateRoute } from "./estimate.ts";
+import { trainingRoutes } from "./trainings/routes.ts";
+import type { TrainingRuns } from "./trainings/training_runs.ts";
 import { eventsRoute, type VideoRoutes, videoRoutes } from "./videos.ts";
 
 /** All routes of the server. */
-export function serveApp(door: Omit<Door, "isPublic">, routes: VideoRoutes, onBug: (error: unknown) => void): Hono {
+export function serveApp(
+  door: Omit<Door, "isPublic">,
+  routes: VideoRoutes & { readonly trainings: TrainingRuns },
+  onBug: (error: unknown) => void,
+): Hono {
   const app = new Hono(), { served } = routes, created = Math.floor(Date.now() / 1000);
   const files = studioFiles();
   app.use(guard({ ...door, isPublic: (path) => files.has(path) }));
@@ -16,6 +22,7 @@ export function serveApp(door: Omit<Door, "isPublic">, routes: VideoRoutes, onBu
     app.get(path, async (context) => context.body(await read(), 200, { "content-type": type, ...PAGE_HEADERS }));
   }
   app.route("/v1/videos", videoRoutes(routes));
+  app.route("/v1/trainings", trainingRoutes(routes.trainings));
   app.get("/v1/events", eventsRoute(routes));
   const estimate = estimateRoute(routes);
   app.post("/v1/estimates", (context) => estimate(context.req.raw));

@@ -120,6 +120,21 @@ export function openApi({ model, defaults }: Served): Schema {
           responses: answers("Events.", { "text/event-stream": {} }),
         },
       },
+      "/v1/trainings": {
+        get: {
+          operationId: "listTrainings",
+          summary: "The trainings in the folders that the server was told of, the one that was written last first.",
+          responses: answers("A list.", json(ref("TrainingList"))),
+        },
+      },
+      "/v1/trainings/{id}/events": {
+        parameters: [id],
+        get: {
+          operationId: "watchTraining",
+          summary: "Server-sent events: `steps` with the figures of all steps, then with those of each new one.",
+          responses: answers("Events with TrainingSteps.", { "text/event-stream": {} }),
+        },
+      },
       "/v1/estimates": {
         post: {
           operationId: "estimateVideo",
@@ -197,6 +212,17 @@ export function openApi({ model, defaults }: Served): Schema {
             enum: ["equal", "clips", "gpu", null],
           },
           ...{ clips: COUNT, adapter: either(TEXT, NOTHING), precision: either(TEXT, NOTHING) },
+        }),
+        TrainingList: object({ object: { const: "list" }, data: { type: "array", items: ref("Training") } }),
+        Training: object({
+          ...{ id: TEXT, object: { const: "training" }, name: TEXT, updated_at: COUNT },
+          ...{ state: { enum: ["running", "stopped", "done"] }, step: COUNT },
+          ...{ steps: either(NUMBER, NOTHING), seconds_left: either(NUMBER, NOTHING) },
+        }),
+        TrainingSteps: object({
+          begins: { type: "boolean", description: "Whether the steps take the place of all before." },
+          steps: { type: "array", items: { ...object({ step: COUNT }), additionalProperties: NUMBER } },
+          training: ref("Training"),
         }),
         Health: object({
           ...{ status: { const: "ok" }, version: TEXT, waiting: COUNT },

@@ -44,6 +44,13 @@ export function studioFiles(): ReadonlyMap<string, StudioFile> {
       ...isSource && { read: () => Deno.readFile(join(folder, "../web/style.css")) },
     }],
     ["/style.css", file("style.css", CSS)],
+    ["/trainings.css", file("trainings.css", CSS)],
+    ["/uplot.css", { ...file("uplot.css", CSS), ...isSource && { read: () => Deno.readFile(chartStyle()) } }],
     ["/studio.js", { ...file("studio.js", "text/javascript; charset=utf-8"), ...isSource && { read: bundled } }],
   ]);
+}
+
+/** The style of the charts, which comes with their library. */
+function chartStyle(): URL {
+  return new URL("uPlot.min.css", import.meta.resolve("uplot"));
 }

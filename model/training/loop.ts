@@ -77,7 +77,7 @@ export async function runTraining<Step extends LoggedStep>(
     try {
       await state.train(step, stop, async (figures) => {
         step = figures.step;
-        await logStep(files.log, figures);
+        await logStep(files.log, { ...figures, steps });
         options.onStep?.(figures);
         if (step % checkpointEvery === 0) await save();
         if (step === steps) ended.abort();

@@ -5,6 +5,8 @@ import { writeAtomically } from "../files/output.ts";
 export interface LoggedStep {
   /** Counts from 1. */
   readonly step: number;
+  /** The number of steps that the training was to have. Only the log has it. */
+  readonly steps?: number;
 }
 
 /**

@@ -22,7 +22,7 @@ function studioTest(name: string, test: (page: Page, server: Server, dir: string
     sanitizeResources: false,
     fn: () =>
       inTempDir(async (dir) => {
-        await using server = await startServer(dir);
+        await using server = await startServer(dir, ["--training", join(dir, "runs")]);
         let browser: Browser | undefined;
         try {
           browser = await openBrowser({ webgpu: false });
@@ -137,6 +137,32 @@ studioTest("all tabs show a long queue in its order, and what one of them does t
   const [{ id }] = (await (await fetch(`${url}/v1/videos?order=asc`)).json()).data;
   await fetch(`${url}/v1/videos/${id}`, { method: "DELETE" });
   for (const tab of tabs) await tab.getByText("clip 0", { exact: true }).waitFor({ state: "detached" });
+});
+
+studioTest("the studio draws the figures of a training while it runs", async (page, _, dir) => {
+  const log = join(dir, "runs/tiles/metrics.jsonl");
+  const write = async (step: number) => {
+    const figures = { step, steps: 60, loss: 1 / step, losses: [1], recall: step / 100, lr: 1e-3, seconds: 60 };
+    await Deno.writeTextFile(log, `${JSON.stringify(figures)}\n`, { append: true });
+  };
+  await Deno.mkdir(join(dir, "runs/tiles"), { recursive: true });
+  for (let step = 1; step <= 30; step++) await write(step);
+  await page.reload();
+  const training = page.locator("#training-list details");
+  await training.getByText("step 30 of 60, running, about 30 min left").waitFor(PATIENCE);
+  await training.locator("summary").press("Enter");
+  await training.getByRole("img", { name: "Loss over 30 steps: loss from 1.00 to 0.0333" }).waitFor(PATIENCE);
+  await write(31);
+  await training.getByRole("img", { name: /^Recall .* over 31 steps: recall from 0.0100 to 0.310$/ }).waitFor(PATIENCE);
+  await training.getByText("Means of 20 steps").click();
+  await training.getByRole("img", { name: "Loss over 31 steps: loss from 1.00 to 0.0504" }).waitFor(PATIENCE);
+  assertEquals(await training.locator("figcaption").allTextContents(), [
+    "Loss",
+    "Recall of the oracle's tiles, and attention kept",
+    "Learning rate",
+  ]);
+  await training.locator("summary").press("Enter");
+  await training.locator("figure").first().waitFor({ state: "detached" });
 });
 
 studioTest("the studio can be used with the keyboard alone", async (page) => {

@@ -17,6 +17,7 @@ import { Cost, timeText } from "./cost.ts";
 import { JobList } from "./job_list.ts";
 import { buildFields, formValues, useSettings } from "./settings_form.ts";
 import { Together } from "./together.ts";
+import { Trainings } from "./trainings.ts";
 
 /** Clips of one page of the gallery. */
 const PAGE = 24;
@@ -227,3 +228,4 @@ function step(frames: number): void {
 
 setPlaying(together.playing);
 await attempt(open);
+await new Trainings().follow();

@@ -24,6 +24,12 @@ export class Api {
     return { status: answer.status, body };
   }
 
+  /** The value, which must be what the description says. */
+  checked<T>(schema: string, value: T): T {
+    this.check(schema, value);
+    return value;
+  }
+
   async create(request: Fields): Promise<{ status: number; body: Fields }> {
     return await this.post("Video", "/v1/videos", request);
   }

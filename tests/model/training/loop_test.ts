@@ -57,7 +57,7 @@ Deno.test("the loop saves as often as asked, ends early, and resumes where it st
     saved.push(await checkpointOf(folder));
     assertEquals([starts, seen, saved], [[5], [1, 2, 3, 4, 5, 6, 7, 8], [[5, 5], [8, 8]]]);
     const log = await Deno.readTextFile(join(folder, "metrics.jsonl"));
-    assertEquals(log, seen.map((step) => `{"step":${step}}\n`).join(""));
+    assertEquals(log, seen.map((step) => `{"step":${step},"steps":8}\n`).join(""));
     await assertRejects(
       () => runTraining({ ...counting(), identity: { by: 2 } }, resumed),
       TilereelError,

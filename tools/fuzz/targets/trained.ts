@@ -1,4 +1,5 @@
 import { readEmbeddings, readLatents } from "../../../cli/generate/tensor_files.ts";
+import { LogReader } from "../../../cli/serve/trainings/log_reader.ts";
 import { TrainingLog } from "../../../cli/training/log_summary.ts";
 import { memoryFile } from "../../../model/files/memory.ts";
 import { writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
@@ -153,6 +154,8 @@ export const training: FuzzTarget = {
       const isLog = dice.once(4);
       await Deno.writeFile(files.checkpoint, isLog ? checkpoint : mutateSafetensors(checkpoint, dice));
       await Deno.writeFile(files.log, isLog ? mutateBytes(log, dice) : log);
+      // As the server watches it.
+      await new LogReader(files.log).read();
       await run(folder, 4, true);
       await TrainingLog.read(files.log);
     };
