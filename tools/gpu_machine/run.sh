@@ -96,7 +96,7 @@ job() {
 
 # run_js NAME.js ARGUMENTS...: nothing but what was carried can be used
 run_js() {
-  deno run --quiet -A --no-config --no-lock --no-remote --cached-only "$program/$1" "${@:2}"
+  deno run --quiet -A --unstable-worker-options --no-config --no-lock --no-remote --cached-only "$program/$1" "${@:2}"
 }
 export program results SIZE
 export -f run_js

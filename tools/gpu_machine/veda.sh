@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 GPU_KIT=${GPU_KIT:-/tmp/gpu-kit}
 program=$GPU_KIT/program
 prompts=$here/../demo/prompts_router.txt
-run_js() { deno run --quiet -A --no-config --no-lock --no-remote --cached-only "$program/$1" "${@:2}"; }
+run_js() { deno run --quiet -A --unstable-worker-options --no-config --no-lock --no-remote --cached-only "$program/$1" "${@:2}"; }
 
 case $1 in
   search)
