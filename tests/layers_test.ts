@@ -9,6 +9,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "mod.ts": ["model", "gpu"],
   "tools/program": ["model", "gpu"],
   "tools/studio": ["cli", "tools", "tools/program", "model", "gpu"],
+  "tools/soak": ["cli", "tools/program", "model", "gpu"],
   "tools/fuzz": ["cli", "tools/program", "model", "gpu"],
   "tools": ["tools/program", "model", "gpu"],
   "bench": ["tools/program", "model", "gpu"],

@@ -15,7 +15,7 @@ import { weightsLine } from "../../tools/program/model_options.ts";
 import { likeNotes } from "./like.ts";
 import { type KeptClip, sortClips, type SortedClips } from "./made_already.ts";
 import { type Plan, planRun, type ReadyClip } from "./plan.ts";
-import { checkPreview, PreviewFile } from "./preview.ts";
+import { checkPreview, PreviewFile, removePreviews } from "./preview.ts";
 import { renderClip, type RenderOptions } from "./render_clip.ts";
 import { RANDOM_SEED } from "../../tools/program/clip/clip_settings.ts";
 import { brokenOff, clipLines, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
@@ -36,6 +36,7 @@ export async function generate(given: GenerateValues, prompt: string | undefined
   const todo = sorted.todo as readonly TodoClip[], isBatch = clips.length > 1;
   if (values.profile !== undefined) await checkProfile(values.profile, todo.map(({ out }) => out));
   await checkPreview(values.preview, todo.map(({ out }) => out));
+  if (values.preview === true) await removePreviews(sorted.made);
   using run = new Run(plan, todo);
   run.tellKept(sorted);
   const failed: FailedClip[] = [];

@@ -40,7 +40,7 @@ export class PreviewFile {
     private readonly preview: PreviewValue,
     { out, fps, onNote }: { readonly out: string; readonly fps: number; readonly onNote: (note: string) => void },
   ) {
-    this.#place = preview === true ? `${out.replace(/(\.[^.\\/]*|[\\/])$/, "")}.preview.gif` : preview;
+    this.#place = preview === true ? besideClip(out) : preview;
     this.#previews = new Previews(pipeline, {
       ...{ fps, onNote },
       show: async (video) => {
@@ -58,6 +58,19 @@ export class PreviewFile {
   /** Call this when the clip is done or has failed. Beside a clip that is done, the preview is removed. */
   async end(done: boolean): Promise<void> {
     await this.#previews.end();
-    if (done && this.preview === true && this.#written) await Deno.remove(this.#place).catch(() => {/* gone */});
+    if (done && this.preview === true && this.#written) await remove(this.#place);
   }
+}
+
+/** Removes the previews beside clips that are done, which runs left behind that were killed just then. */
+export async function removePreviews(clips: readonly { readonly out: string }[]): Promise<void> {
+  for (const { out } of clips) await remove(besideClip(out));
+}
+
+function besideClip(out: string): string {
+  return `${out.replace(/(\.[^.\\/]*|[\\/])$/, "")}.preview.gif`;
+}
+
+async function remove(file: string): Promise<void> {
+  await Deno.remove(file).catch(() => {/* It is gone already. */});
 }
