@@ -42,6 +42,10 @@ export const COMMANDS: CommandTable = {
     summary: "a studio in the browser, and an HTTP API for other programs",
     load: () => import("./commands/serve.ts"),
   },
+  assist: {
+    summary: "compute half of each step for a process with another GPU",
+    load: () => import("./commands/assist.ts"),
+  },
   download: {
     summary: "fetch a model from Hugging Face",
     load: () => import("./commands/download.ts"),

@@ -18,7 +18,7 @@ export interface OpenOptions {
 }
 
 /** A pipeline for many clips. It is opened for the first clip, and opened again for the first clip after a lost GPU. */
-export class LastingPipeline<T extends OpenPipeline = OpenPipeline> implements Disposable {
+export class LastingPipeline<T extends Pick<OpenPipeline, "gpu"> & Disposable = OpenPipeline> implements Disposable {
   #current: T | undefined;
 
   /** @param openNew opens the GPU and loads the model */

@@ -3,6 +3,8 @@ import { batchOptions } from "../../tools/program/clip/batch_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { generate } from "../generate/generate.ts";
 import { PREVIEW_FILE } from "../generate/preview.ts";
+import { addressOption } from "../split_guidance/address_option.ts";
+import { tokenOption } from "../token.ts";
 import { alone, choice, flag, inGroup, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { profileOption } from "../../tools/program/profile.ts";
 import { VIDEO_FORMATS } from "../../model/video/write_video.ts";
@@ -84,6 +86,16 @@ const options = {
     }),
   }),
   ...batchOptions,
+  ...inGroup("Two GPUs", {
+    "split-guidance": addressOption({
+      help: "Let an assistant with a GPU of its own compute the pass of the negative prompt, at the same time: start " +
+        'it there with "tilereel assist" and the same model options. The clip has the same bytes. If the assistant ' +
+        "fails, the clip goes on without it.",
+      elsewhere: ["cfg-parallel", "use-cfg-parallel", "cfg-size"],
+      default: "none",
+    }),
+    token: tokenOption("The secret that the assistant was started with."),
+  }),
   latents: path({
     group: "Sampling",
     value: "FILE",
@@ -115,6 +127,8 @@ export const command = defineCommand({
     'tilereel generate "a yellow ring" --count 4 --seed 7 --out rings --format gif':
       "Writes four GIFs with the seeds 7 to 10.",
     'tilereel generate "a red circle spinning" --preview': "Shows the clip while it forms, in a file beside it.",
+    'tilereel generate "a red circle" --split-guidance localhost:8643':
+      "Renders with two GPUs, if tilereel assist runs there.",
     "tilereel generate --prompts prompts.txt --out clips": "Renders many clips; run it again to resume.",
     "tilereel generate --like clips/0001-a-red-circle-7.mp4 --steps 40 --out better.mp4":
       "Renders the same clip with more steps.",

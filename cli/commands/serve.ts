@@ -12,14 +12,11 @@ import { Farewell } from "../../tools/program/signals.ts";
 import { PlanningModel } from "../generate/plan.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../serve/address.ts";
 import { serveApp } from "../serve/app.ts";
-import { LOOPBACK } from "../serve/guard.ts";
 import { JobStore } from "../serve/job_store.ts";
 import { Queue } from "../serve/queue.ts";
 import { SideWork } from "../serve/side_work.ts";
 import { TrainingRuns } from "../serve/trainings/training_runs.ts";
-
-/** A secret that can be guessed is none. */
-const SHORTEST_TOKEN = 16;
+import { LOOPBACK, serverTokenOf, tokenOption } from "../token.ts";
 
 const options = {
   ...inGroup("Server", {
@@ -36,11 +33,7 @@ const options = {
       help: "The name or address to listen at. Other machines can reach all but loopback ones, so these need --token.",
       default: DEFAULT_HOST,
     }),
-    token: text({
-      value: "SECRET",
-      help: `A secret of at least ${SHORTEST_TOKEN} characters that every request must send, as a bearer token.`,
-      default: "none",
-    }),
+    token: tokenOption("A secret of at least 16 characters that every request must send, as a bearer token."),
   }),
   ...modelOptions,
   ...inGroup("Largest clip", { size: sceneOptions.size, frames: sceneOptions.frames }),
@@ -70,20 +63,14 @@ async function run(values: ServeValues): Promise<number> {
   const {
     port = DEFAULT_PORT,
     host = DEFAULT_HOST,
-    token,
+    token: given,
     out = "out/served",
     training = ["out"],
     size,
     frames,
     ...rest
   } = values;
-  const isLoopback = LOOPBACK.includes(host) || host === "::1";
-  if (!isLoopback && token === undefined) {
-    throw new TilereelError(`--host ${host} lets other machines in, so --token SECRET is needed`, { option: "token" });
-  }
-  if (token !== undefined && token.length < SHORTEST_TOKEN) {
-    throw new TilereelError(`--token must have at least ${SHORTEST_TOKEN} characters`, { option: "token" });
-  }
+  const token = serverTokenOf(given, host, "--host");
   using planning = await PlanningModel.open(rest);
   const { defaults: own, family: { multiples } } = planning.model;
   // The largest clip is also what a request gets that names no size.

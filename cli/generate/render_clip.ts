@@ -15,7 +15,7 @@ import type { Workshop } from "./workshop.ts";
 /** What a clip is rendered with, beside its settings. The signal ends the work, as that of `generate` does. */
 export type RenderOptions = Pick<
   GenerateOptions,
-  "latents" | "embeddings" | "onProgress" | "onNote" | "onPreview" | "signal"
+  "latents" | "embeddings" | "partner" | "onProgress" | "onNote" | "onPreview" | "signal"
 >;
 
 /** A video, and what there is to say about how it was rendered. */
@@ -84,12 +84,13 @@ export async function renderVideo(
  * @throws the signal's reason, if it is aborted
  */
 export async function renderClip(
-  { gpu: { precision, settings: { description } }, pipeline }: Workshop,
+  { gpu: { precision, settings: { description } }, pipeline, assistant }: Workshop,
   clip: ReadyClip & { readonly replaces?: boolean },
   options: RenderOptions = {},
 ): Promise<RenderedClip> {
   const start = performance.now(), { onProgress, signal } = options, { out, quality } = clip;
-  const { video, ...told } = await renderVideo(pipeline, clip, options);
+  const partner = assistant?.partner(clip.methods.record(pipeline.layout(clip.settings).grid));
+  const { video, ...told } = await renderVideo(pipeline, clip, { ...partner && { partner }, ...options });
   const record: ClipRecord = {
     ...clip.record,
     precision,

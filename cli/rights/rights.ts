@@ -4,6 +4,7 @@ import { dawnAddon } from "../../gpu/native/dawn_addon.ts";
 import { tuningPath } from "../../gpu/native/tuning_file.ts";
 import { KNOWN_MODELS } from "../download/known_models.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../serve/address.ts";
+import { type Address, addressText, bracketed, parseAddress, USUAL_ADDRESS } from "../split_guidance/address.ts";
 import { Arguments } from "./arguments.ts";
 import { foldersFor, foldersOf } from "./places.ts";
 
@@ -30,11 +31,12 @@ const SHORT: Readonly<Record<string, string>> = { out: "o" };
 
 /** By the words that name the command. */
 export const RIGHTS: Readonly<Record<string, CommandRights>> = {
-  generate: { files: { out: "out", preview: undefined, profile: undefined }, ffmpeg: true },
+  generate: { files: { out: "out", preview: undefined, profile: undefined }, ffmpeg: true, net: assistantOf },
   compare: { folders: { out: "out" }, ffmpeg: true },
   "train router": { folders: { out: "out", cache: "out" }, ffmpeg: true },
   "train tiles": { folders: { out: "out" }, ffmpeg: true },
   "search tiles": { files: { out: "out" }, ffmpeg: true },
+  assist: { net: assistsAt },
   serve: { folders: { out: "out" }, net: listensAt },
   download: {
     folders: {
@@ -62,11 +64,11 @@ export function rightsOf([first = "", second = "", ...rest]: readonly string[]):
   const command: CommandRights = Object.hasOwn(RIGHTS, name) ? RIGHTS[name]! : {};
   const args = new Arguments(name === first ? [second, ...rest] : rest, command.flags);
   const write = written(command, args), dawn = args.values("gpu").some((name) => name.startsWith("dawn"));
-  const addon = dawn ? dawnAddon() : undefined;
+  const addon = dawn ? dawnAddon() : undefined, hosts = typeof command.net === "function" ? command.net(args) : [];
   return {
     read: command.readsItsOwn ? write : true,
     write,
-    net: command.net === true || (command.net?.(args) ?? false),
+    net: command.net === true || hosts.length > 0 && hosts,
     run: command.ffmpeg ? ["ffmpeg"] : false,
     ffi: addon === undefined ? false : [addon],
     env: VARIABLES,
@@ -96,4 +98,20 @@ function listensAt(args: Arguments): string[] {
   const name = host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
   // Port 0 is any that is free.
   return [port === "0" ? name : `${name}:${port}`];
+}
+
+/** The assistant that computes a half of each step. */
+function assistantOf(args: Arguments): string[] {
+  const address = parseAddress(args.values("split-guidance").at(-1) ?? "");
+  return address ? [addressText(address)] : [];
+}
+
+function assistsAt(args: Arguments): string[] {
+  const given = args.values("listen").at(-1), address = given === undefined ? USUAL_ADDRESS : parseAddress(given);
+  return address ? [anyPortIfFree(address)] : [];
+}
+
+/** Port 0 is any that is free. */
+function anyPortIfFree(address: Address): string {
+  return address.port === 0 ? bracketed(address.hostname) : addressText(address);
 }

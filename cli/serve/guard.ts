@@ -1,10 +1,7 @@
 import type { MiddlewareHandler } from "hono";
-import { timingSafeEqual } from "node:crypto";
 import { quoted } from "../../gpu/common/errors.ts";
+import { isSameToken } from "../token.ts";
 import { RequestError } from "./request_error.ts";
-
-/** Names of this machine that only programs on it can reach. */
-export const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
 
 /** What a server lets in. */
 export interface Door {
@@ -32,7 +29,7 @@ export function guard({ hosts, token, isPublic }: Door): MiddlewareHandler {
     }
     if (token !== undefined && !isPublic(url.pathname)) {
       const given = authorization?.replace(/^Bearer /i, "") ?? url.searchParams.get("token") ?? "";
-      if (!equal(given, token)) {
+      if (!isSameToken(given, token)) {
         throw new RequestError(
           401,
           "this request has not the server's token: send it as a bearer token, or add ?token=",
@@ -41,10 +38,4 @@ export function guard({ hosts, token, isPublic }: Door): MiddlewareHandler {
     }
     await next();
   };
-}
-
-/** Compares in a time that does not tell how much is equal. */
-function equal(a: string, b: string): boolean {
-  const [left, right] = [a, b].map((text) => new TextEncoder().encode(text)) as [Uint8Array, Uint8Array];
-  return left.length === right.length && timingSafeEqual(left, right);
 }

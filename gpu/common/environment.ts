@@ -18,6 +18,10 @@ export const ENVIRONMENT = {
   },
   HF_TOKEN: { help: "Token of Hugging Face, to download models that are not public.", option: "local-dir" },
   HF_ENDPOINT: { help: "Address of the hub to download from (default: https://huggingface.co).", option: "local-dir" },
+  TILEREEL_TOKEN: {
+    help: "Secret of the server or assistant, as --token has it; other users of the machine do not see it here.",
+    option: "token",
+  },
   TILEREEL_TRACE: { help: "1 shows errors with a stack trace, for bug reports." },
   TILEREEL_CWD: { help: "Folder to run in (default: the current one); deno task tilereel sets it." },
   NO_COLOR: { help: "Anything: no colours in stack traces (Deno reads it)." },

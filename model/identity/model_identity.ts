@@ -21,12 +21,18 @@ export interface ModelIdentity {
 /**
  * Identifies a model by the parts of it that are used, and by what stands in for others.
  *
+ * @param isUsed whether a part is. Default: all are
  * @throws {TilereelError} if a part is missing or cannot be read
  */
-export async function modelIdentity(folder: ModelFolder, variant: ModelVariant = {}): Promise<ModelIdentity> {
+export async function modelIdentity(
+  folder: ModelFolder,
+  variant: ModelVariant = {},
+  isUsed: (part: string) => boolean = () => true,
+): Promise<ModelIdentity> {
   const { textEncoder, embeddings, loras, weightDtype } = variant;
   const own: (FileStore | StoredFile)[] = [], given = {};
   for (const [part, { replacedBy = [] }] of Object.entries(folder.family.parts)) {
+    if (!isUsed(part)) continue;
     if (replacedBy.some((other) => variant[other] !== undefined)) continue;
     const place = await folder.component(part);
     if (!folder.given.includes(part)) own.push(place);

@@ -1,4 +1,4 @@
-/** The examples of the library in README.md, docs/library.md and mod.ts, run as they stand there. */
+/** The examples of the library in README.md, docs/library.md, docs/split_guidance.md and mod.ts, run as they stand there. */
 import { assert, assertEquals } from "@std/assert";
 import { join } from "node:path";
 import { execute, inTempDir, listFiles, ROOT } from "../process.ts";
@@ -23,9 +23,9 @@ function runnable(code: string): string {
 }
 
 Deno.test("the library's examples run", async () => {
-  const files = ["mod.ts", "README.md", "docs/library.md"];
+  const files = ["mod.ts", "README.md", "docs/library.md", "docs/split_guidance.md"];
   const examples = (await Promise.all(files.map(examplesIn))).flat();
-  assertEquals(examples.length, 8);
+  assertEquals(examples.length, 9);
   await inTempDir(async (dir) => {
     for (const [i, code] of examples.entries()) {
       await Deno.writeTextFile(join(dir, `${i}.ts`), runnable(code));
@@ -39,7 +39,7 @@ Deno.test("the library's examples run", async () => {
     );
     assertEquals(code, 0, err);
     assertEquals(err, "");
-    const clips = ["both.gif", "circle.mp4", "trained.gif", "veda.gif", "vorta.gif"];
+    const clips = ["both.gif", "circle.mp4", "split.gif", "trained.gif", "veda.gif", "vorta.gif"];
     assertEquals(listFiles(dir).filter((name) => /mp4|gif/.test(name)), clips);
     for (const name of clips) {
       const start = new TextDecoder().decode((await Deno.readFile(join(dir, name))).subarray(0, 8));

@@ -3,9 +3,14 @@ export function lineOf(...words: readonly string[]): string {
   return ["tilereel", ...words.map(shellQuoted)].join(" ");
 }
 
-/** The command line of this process, without --resume or with it. */
+/** The command line of this process, without --resume or with it. It has no secret. */
 export function commandLine(resume = false): string {
-  return lineOf(...Deno.args.filter((arg) => arg !== "--resume"), ...resume ? ["--resume"] : []);
+  return lineOf(...withoutSecrets(Deno.args).filter((arg) => arg !== "--resume"), ...resume ? ["--resume"] : []);
+}
+
+/** Words of a command line, with `SECRET` in place of what only the user may know. */
+export function withoutSecrets(args: readonly string[]): string[] {
+  return args.map((arg, i) => args[i - 1] === "--token" ? "SECRET" : arg.replace(/^--token=.*/s, "--token=SECRET"));
 }
 
 /** A word as shells take it. Control characters, which could change what a terminal shows, are escaped. */
