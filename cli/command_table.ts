@@ -46,6 +46,10 @@ export const COMMANDS: CommandTable = {
     summary: "compute half of each step for a process with another GPU",
     load: () => import("./commands/assist.ts"),
   },
+  status: {
+    summary: "say what is done, runs or was broken off in a folder",
+    load: () => import("./commands/status.ts"),
+  },
   download: {
     summary: "fetch a model from Hugging Face",
     load: () => import("./commands/download.ts"),

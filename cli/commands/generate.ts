@@ -6,6 +6,7 @@ import { PREVIEW_FILE } from "../generate/preview.ts";
 import { addressOption } from "../split_guidance/address_option.ts";
 import { tokenOption } from "../token.ts";
 import { alone, choice, flag, inGroup, type OptionValues, path, text } from "../../tools/program/options.ts";
+import { shardOption } from "../shards/shard.ts";
 import { profileOption } from "../../tools/program/profile.ts";
 import { VIDEO_FORMATS } from "../../model/video/write_video.ts";
 import { modelOptions } from "../../tools/program/model_options.ts";
@@ -78,6 +79,7 @@ const options = {
         "with # are ignored.",
       elsewhere: ["prompt-file", "from-file"],
     }),
+    shard: shardOption("Render a part of the clips of --prompts in this process, and the others elsewhere."),
     like: path({
       value: "CLIP",
       help: "Repeat a clip that tilereel wrote: prompt, seed and all settings come from its file. Options on the " +
@@ -130,6 +132,8 @@ export const command = defineCommand({
     'tilereel generate "a red circle" --split-guidance localhost:8643':
       "Renders with two GPUs, if tilereel assist runs there.",
     "tilereel generate --prompts prompts.txt --out clips": "Renders many clips; run it again to resume.",
+    "tilereel generate --prompts prompts.txt --out clips --shard 2/4":
+      "Renders a quarter of them, as one of four processes.",
     "tilereel generate --like clips/0001-a-red-circle-7.mp4 --steps 40 --out better.mp4":
       "Renders the same clip with more steps.",
     'tilereel generate "a green cross" --out frames/ --json': "Writes frames as PNG and prints the record as JSON.",
@@ -151,6 +155,9 @@ async function run(values: GenerateValues, [positional]: readonly string[]): Pro
 /** Embeddings are one encoded prompt, and start noise replaces one seed, so options for others contradict them. */
 function checkTogether(values: GenerateValues): void {
   const { embeddings, latents, count = 1 } = values;
+  if (values.shard !== undefined && values.prompts === undefined) {
+    throw new TilereelError("--shard is a part of the clips of --prompts FILE, which is missing: add it");
+  }
   const other = (["prompts", "negative", "text-encoder", "text-encoder-2"] as const).find((name) =>
     values[name] !== undefined
   );

@@ -42,7 +42,7 @@ export interface PlanOptions {
 }
 
 /** Folder of clips when nothing else is named. */
-const DEFAULT_FOLDER = "out";
+export const DEFAULT_FOLDER = "out";
 
 /**
  * The clips that a command line asks for, each with its own seed and place, before any model is loaded.

@@ -1,9 +1,10 @@
+import { relative } from "node:path";
 import { DeviceLostError, printable, TilereelError } from "../../gpu/common/errors.ts";
 import { openGpu } from "../../gpu/native/open.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { LastingPipeline, type OpenOptions } from "../../model/lasting_pipeline.ts";
 import type { VideoPipeline } from "../../model/pipeline.ts";
-import { partOf } from "../../model/progress.ts";
+import { type OnProgress, overall, partOf } from "../../model/progress.ts";
 import type { GenerateValues } from "../commands/generate.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
 import { checkProfile } from "../../tools/program/profile.ts";
@@ -12,6 +13,9 @@ import { STDIN } from "../../tools/program/prompts_file.ts";
 import { Farewell } from "../../tools/program/signals.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 import { weightsLine } from "../../tools/program/model_options.ts";
+import { checkOwn, shardLine, shardWords, withShard } from "../shards/shard.ts";
+import { ShardLog } from "../shards/shard_log.ts";
+import { DEFAULT_FOLDER } from "./clip_plan.ts";
 import { likeNotes } from "./like.ts";
 import { type KeptClip, sortClips, type SortedClips } from "./made_already.ts";
 import { type Plan, planRun, type ReadyClip } from "./plan.ts";
@@ -31,36 +35,44 @@ type TodoClip = ReadyClip & { readonly replaces: boolean };
  */
 export async function generate(given: GenerateValues, prompt: string | undefined): Promise<number> {
   const plan = await planRun(given, prompt);
-  const { clips, values } = plan;
+  const { clips, batch, shard, values } = plan;
   const sorted = await sortClips(clips, values.overwrite ?? false, precisionOf(values));
-  const todo = sorted.todo as readonly TodoClip[], isBatch = clips.length > 1;
+  const todo = sorted.todo as readonly TodoClip[], isBatch = batch.length > 1;
   if (values.profile !== undefined) await checkProfile(values.profile, todo.map(({ out }) => out));
+  checkOwn(shard, { preview: values.preview, profile: values.profile });
   await checkPreview(values.preview, todo.map(({ out }) => out));
   if (values.preview === true) await removePreviews(sorted.made);
-  using run = new Run(plan, todo);
+  await using log = await shardLog(plan, clips.length - todo.length);
+  using run = new Run(plan, todo, log);
+  run.tellShard();
   run.tellKept(sorted);
   const failed: FailedClip[] = [];
   let rendered = 0;
   using _ = new Farewell(() => {
     if (!isBatch || values.quiet) return;
     const done = sorted.made.length + rendered;
-    run.output.warn(brokenOff(done, clips.length, goOnLine(values, clips)));
+    run.output.warn(brokenOff(done, clips.length, goOnLine(plan)));
   });
   for (const [i, clip] of todo.entries()) {
     try {
+      log?.begin(inFolder(clip, values));
       await run.render(clip, i);
+      log?.made();
       rendered++;
     } catch (error) {
       // The other clips of a batch may succeed, but not if the model could not be loaded.
       if (!(error instanceof TilereelError) || !isBatch || !run.hasLoaded) throw error;
       failed.push({ out: clip.out, why: error.message });
+      log?.failed({ name: inFolder(clip, values), why: error.message });
       await run.tellFailed(clip, error.message);
     }
   }
   await run.finish();
+  await log?.end();
   if (isBatch) {
     const different = sorted.different.filter(({ instead }) => instead === undefined).length;
-    const lines = summaryLines({ rendered, made: sorted.made.length, different, failed });
+    const counts = summaryLines({ rendered, made: sorted.made.length, different, failed });
+    const lines = shard ? withShard(shard, counts, folderOf(values)) : counts;
     if (values.json && !values.quiet) console.error(lines);
     else run.output.say(lines);
   }
@@ -75,12 +87,26 @@ class Run implements Disposable {
   /** A GPU was lost, perhaps because there was no memory to upload to: then no error comes before the loss. */
   #lost = false;
 
-  constructor(private readonly plan: Plan, private readonly todo: readonly TodoClip[]) {
+  constructor(
+    private readonly plan: Plan,
+    private readonly todo: readonly TodoClip[],
+    private readonly log?: ShardLog,
+  ) {
     this.output = openOutput(plan.values);
   }
 
   get hasLoaded(): boolean {
     return this.#hasLoaded;
+  }
+
+  /** Says which part of the batch this is. */
+  tellShard(): void {
+    const { shard, clips, batch, notes } = this.plan;
+    for (const note of notes) this.output.note(note);
+    if (!shard) return;
+    const line = shardLine(shard, "clip", clips.length, batch.length);
+    if (shard.from === undefined) this.output.say(line);
+    else this.output.note(line);
   }
 
   /** Reports the clips that exist already. */
@@ -120,7 +146,11 @@ class Run implements Disposable {
 
   async #render(clip: TodoClip, index: number): Promise<void> {
     const { plan: { tensors, like }, todo: { length }, output: { onProgress: all, ...output } } = this;
-    const onProgress = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
+    const shown = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
+    const onProgress: OnProgress = (progress) => {
+      this.log?.progress(overall(progress, "encode prompt") ?? 0);
+      shown(progress);
+    };
     // Loading is not part of a clip's time, because it serves all clips.
     const workshop = await this.#workshop.open({ onProgress: all, onNote: output.note }),
       { gpu: { settings: gpu }, pipeline } = workshop;
@@ -182,7 +212,7 @@ class Run implements Disposable {
   }
 
   async #openWorkshop(options: OpenOptions): Promise<Workshop> {
-    const clips = this.todo.map(({ settings, methods, images }) => ({
+    const clips = this.plan.batch.map(({ settings, methods, images }) => ({
       ...settings,
       ...methods.options,
       ...images.options,
@@ -215,13 +245,41 @@ function precisionOf({ gpu: choice, precision }: GenerateValues): () => Promise<
   };
 }
 
+/** The folder of a batch. */
+function folderOf({ out = DEFAULT_FOLDER }: GenerateValues): string {
+  return out;
+}
+
+/** The name of a clip in it. */
+function inFolder({ out }: ReadyClip, values: GenerateValues): string {
+  return relative(folderOf(values), out);
+}
+
+/** The log of a shard, if this is one. Random seeds are no part of what its work is: each shard has its own. */
+async function shardLog({ shard, clips, batch, values }: Plan, done: number): Promise<ShardLog | undefined> {
+  if (!shard) return undefined;
+  const { model, modelDigest } = batch[0]!.record;
+  return await ShardLog.open({
+    ...{
+      folder: folderOf(values),
+      shard: { index: shard.index, count: shard.count },
+      unit: "clip",
+      all: batch.length,
+      total: clips.length,
+    },
+    work: [values.format, model, modelDigest, batch.map(({ prompt, values }) => [prompt, values])],
+    files: clips.map((clip) => inFolder(clip, values)),
+  }, done);
+}
+
 /** How to continue an interrupted batch: finished clips are found by their names and records. */
-function goOnLine({ prompts, seed, count = 1 }: GenerateValues, clips: readonly ReadyClip[]): string {
+function goOnLine({ values: { prompts, seed, count = 1 }, clips, shard }: Plan): string {
   const isRandom = seed === undefined || seed === RANDOM_SEED;
   if (prompts === undefined && count > 1 && isRandom) {
     return `Continue with: ${commandLine()} --seed ${clips[0]!.seed}`;
   }
   const input = prompts === STDIN ? ", with the same prompts on the standard input" : "";
-  return `Continue with: ${commandLine()}${input}` +
+  const part = shard?.from === undefined ? "" : ` ${shardWords(shard)}`;
+  return `Continue with: ${commandLine()}${part}${input}` +
     (seed === RANDOM_SEED ? " (with new random seeds, because of --seed -1)" : "");
 }

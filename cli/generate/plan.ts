@@ -26,6 +26,7 @@ import { plannedRecord, type RecordParts } from "../../tools/program/clip/record
 import { FILE_KEYS } from "./clip_record.ts";
 import { type Like, readLike } from "./like.ts";
 import type { PlannedClip } from "./made_already.ts";
+import { type ChosenShard, chosenShard, shareOf } from "../shards/shard.ts";
 import type { WorkshopValues } from "./workshop.ts";
 
 /**
@@ -42,6 +43,12 @@ export interface ReadyClip extends PlannedClip {
 /** The checked clips of one `generate` command, and how to run them. */
 export interface Plan {
   readonly clips: readonly ReadyClip[];
+  /** All clips of the batch that these are a part of: memory is planned for them, so that it is the same in all parts. */
+  readonly batch: readonly ReadyClip[];
+  /** The part. */
+  readonly shard: ChosenShard | undefined;
+  /** Clauses on what may surprise. */
+  readonly notes: readonly string[];
   /** The options. Those of --like fill in where none are given. */
   readonly values: GenerateValues;
   readonly like: Like | undefined;
@@ -76,9 +83,12 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
     throw new TilereelError("--quality has no effect if no MP4 is written: leave it out, or write an MP4");
   }
   using model = await PlanningModel.open(values);
+  const batch = await Promise.all(planned.map((clip) => model.ready(clip))), notes: string[] = [];
+  // One prompt, which a task of an array may have been given, is no work to share.
+  const shard = prompts === undefined ? undefined : chosenShard(values.shard, (note) => notes.push(note));
   return {
-    clips: await Promise.all(planned.map((clip) => model.ready(clip))),
-    ...{ values, like },
+    clips: shareOf(batch, shard),
+    ...{ batch, shard, notes, values, like },
     tensors: {
       ...values.latents !== undefined && { latents: await readLatents(values.latents) },
       ...values.embeddings !== undefined && { embeddings: await readEmbeddings(values.embeddings, model.model) },

@@ -38,6 +38,7 @@ export const RIGHTS: Readonly<Record<string, CommandRights>> = {
   "search tiles": { files: { out: "out" }, ffmpeg: true },
   assist: { net: assistsAt },
   serve: { folders: { out: "out" }, net: listensAt },
+  status: {},
   download: {
     folders: {
       "local-dir": ({ positionals: [model = ""] }) => basename(KNOWN_MODELS[model.toLowerCase()] ?? model) || ".",

@@ -2,9 +2,26 @@ import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { removeUnfinishedIn } from "../../gpu/native/replace_file.ts";
 import { parseJson } from "../../model/checkpoint/parse_json.ts";
-import { isNotFound } from "../../model/files/file_error.ts";
+import { fileError, isNotFound } from "../../model/files/file_error.ts";
 import { writeAtomically } from "../../model/files/output.ts";
 import { hasEnded, ID, type Job } from "./job.ts";
+
+/**
+ * The jobs of a folder, without opening it as a server does, and whether a server uses it; undefined if none ever did.
+ *
+ * @throws {TilereelError} if a job cannot be read
+ */
+export async function lookAtJobs(folder: string): Promise<{ jobs: Job[]; isServed: boolean } | undefined> {
+  let isServed: boolean;
+  try {
+    using lock = await Deno.open(join(folder, LOCK));
+    isServed = !await lock.tryLock(false);
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw fileError(folder, "read", error);
+  }
+  return { jobs: await readJobs(folder), isServed };
+}
 
 /** The file that a server holds a lock on, so that no second one uses its folder. */
 const LOCK = ".tilereel-serve.lock";
@@ -33,12 +50,8 @@ export class JobStore implements Disposable {
       throw new TilereelError(`another server uses the folder ${folder}: end it, or name another folder with --out`);
     }
     removeUnfinishedIn(folder);
-    const store = new JobStore(folder, lock), found: Job[] = [];
-    for await (const { name } of Deno.readDir(folder)) {
-      const id = name.replace(/\.json$/, "");
-      if (ID.test(id) && name.endsWith(".json")) found.push(await readJob(join(folder, name)));
-    }
-    for (const job of found.sort((a, b) => a.created - b.created || (a.id < b.id ? -1 : 1))) {
+    const store = new JobStore(folder, lock);
+    for (const job of await readJobs(folder)) {
       const clip = { ...job.clip, out: store.clipPath(job.id) };
       store.#jobs.set(job.id, hasEnded(job) ? { ...job, clip } : { ...goneOn(job), clip });
     }
@@ -114,6 +127,16 @@ async function removeFile(path: string): Promise<void> {
   await Deno.remove(path).catch((error) => {
     if (!isNotFound(error)) throw error;
   });
+}
+
+/** The oldest first. */
+async function readJobs(folder: string): Promise<Job[]> {
+  const found: Job[] = [];
+  for await (const { name } of Deno.readDir(folder)) {
+    const id = name.replace(/\.json$/, "");
+    if (ID.test(id) && name.endsWith(".json")) found.push(await readJob(join(folder, name)));
+  }
+  return found.sort((a, b) => a.created - b.created || (a.id < b.id ? -1 : 1));
 }
 
 async function readJob(path: string): Promise<Job> {

@@ -8,6 +8,8 @@ export interface Self {
   readonly pid: number;
   /** When it was started, in ticks since the system was. */
   readonly start: string;
+  /** The name of the machine; empty where that may not be asked. */
+  readonly host: string;
 }
 
 /** What is known of the processes of this machine. */
@@ -19,7 +21,7 @@ export interface Processes {
 
 /** Asks the system. Linux tells most of it in /proc, which only a thread with all rights may read. */
 export const SYSTEM: Processes = {
-  self: () => ({ place: placeName(), pid: process.pid, start: startOf("self") ?? "0" }),
+  self: () => ({ place: placeName(), pid: process.pid, start: startOf("self") ?? "0", host: hostName() }),
   isRunning: (pid, start) => isAlive(pid) && (startOf(pid) ?? start) === start,
 };
 
@@ -31,12 +33,26 @@ export function askOfProcesses(processes: Processes): void {
   own = undefined;
 }
 
-export function self(): Self {
-  return own ??= known.self();
+/** Names this process, for {@link isRunning}: `PLACE-PID-START`. */
+export function processName(): string {
+  const { place, pid, start } = self();
+  return `${place}-${pid}-${start}`;
 }
 
-export function isRunning(pid: number, start: string): boolean {
-  return known.isRunning(pid, start);
+/** The name of this machine, in words. */
+export function ownHost(): string {
+  return self().host;
+}
+
+/** Whether the process of that name runs; undefined if that is one of another place, so that nobody can tell. */
+export function isRunning(name: string): boolean | undefined {
+  const [place, pid, start = ""] = name.split("-");
+  if (place !== self().place) return undefined;
+  return Number(pid) === self().pid && start === self().start || known.isRunning(Number(pid), start);
+}
+
+function self(): Self {
+  return own ??= known.self();
 }
 
 function isAlive(pid: number): boolean {
@@ -58,9 +74,13 @@ function startOf(pid: number | "self"): string | undefined {
 function placeName(): string {
   const boot = orNothing(() => Deno.readTextFileSync("/proc/sys/kernel/random/boot_id"));
   const namespace = orNothing(() => Deno.readLinkSync("/proc/self/ns/pid"));
-  const place = boot === undefined ? orNothing(() => Deno.hostname()) : `${boot}${namespace}`;
+  const place = boot === undefined ? hostName() : `${boot}${namespace}`;
   // Where nothing may be asked, nobody knows this process, and its files are those of another machine.
-  return createHash("sha256").update(place ?? crypto.randomUUID()).digest("hex").slice(0, 8);
+  return createHash("sha256").update(place || crypto.randomUUID()).digest("hex").slice(0, 8);
+}
+
+function hostName(): string {
+  return orNothing(() => Deno.hostname()) ?? "";
 }
 
 function orNothing<T>(read: () => T): T | undefined {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isRunning, self } from "./processes.ts";
+import { isRunning, processName } from "./processes.ts";
 
 const NAME = /^\..*\.([0-9a-f]{8})-(\d+)-(\d+)\.[0-9a-f]{8}\.part$/s;
 /** The most characters of the target's name in it: names may have 255 bytes. */
@@ -14,10 +14,7 @@ const ABANDONED = 24 * 3600 * 1000;
 
 /** A new name for the unfinished file or folder that will be called `name`. */
 export function temporaryName(name: string): string {
-  const { place, pid, start } = self();
-  return `.${name.slice(0, LONGEST_STEM).toWellFormed()}.${place}-${pid}-${start}.${
-    crypto.randomUUID().slice(0, 8)
-  }.part`;
+  return `.${name.slice(0, LONGEST_STEM).toWellFormed()}.${processName()}.${crypto.randomUUID().slice(0, 8)}.part`;
 }
 
 /**
@@ -28,9 +25,7 @@ export function temporaryName(name: string): string {
 export function isAbandoned(name: string, age: () => number): boolean {
   const [, place, pid, start] = NAME.exec(name) ?? [];
   if (place === undefined) return false;
-  if (place !== self().place) return age() > ABANDONED;
-  if (Number(pid) === self().pid && start === self().start) return false;
-  return !isRunning(Number(pid), start!);
+  return !(isRunning(`${place}-${pid}-${start}`) ?? age() <= ABANDONED);
 }
 
 /** Whether a file's name is that of an unfinished file. */
