@@ -1,14 +1,12 @@
 import { dryGpu } from "../../../gpu/device/dry.ts";
 import { memoryFolder } from "../../../model/files/memory.ts";
 import { VideoPipeline } from "../../../model/pipeline.ts";
-import { fixtureFolder } from "../fixtures.ts";
+import { type Files, fixtureFolder } from "../fixtures.ts";
 import { mutateJson } from "../mutate_json.ts";
 import type { FuzzTarget } from "../target.ts";
 
 const GENERATION = { width: 32, height: 32, frames: 5, fps: 16, steps: 2, guidance: 2, text_tokens: 16 };
 const CLIP = { prompt: "a red circle", width: 32, height: 32, frames: 5, steps: 2, seed: 1 };
-
-type Files = Record<string, Uint8Array<ArrayBuffer>>;
 
 async function tinyModel(): Promise<Files> {
   const files = await fixtureFolder("tests/fixtures/tiny_hunyuan_pipeline");
