@@ -13,6 +13,8 @@ export interface Job {
   readonly frames: number;
   readonly fps: number;
   readonly status: JobStatus;
+  /** Equal for clips that differ in their methods alone, such as attention: these can be compared with one another. */
+  readonly scene?: string;
   readonly started?: number;
   /** How many times it was begun: again after each time that the server ended before it did. */
   readonly begun?: number;
@@ -27,6 +29,10 @@ export interface Job {
   readonly notes?: readonly string[];
   /** Of routed attention: the branch of each head as a digit, [steps][layers]. */
   readonly routes?: readonly (readonly string[])[];
+  /** Whether it was asked for which tiles its heads select. */
+  readonly tileMap?: boolean;
+  /** Whether there is such a map. */
+  readonly tiles?: boolean;
 }
 
 /** Whether nothing more will happen to it. */

@@ -76,6 +76,11 @@ export class JobStore implements Disposable {
     return join(this.folder, `${id}.mp4`);
   }
 
+  /** Where a job's map of tiles is written. */
+  tileMapPath(id: string): string {
+    return join(this.folder, `${id}.tiles.safetensors`);
+  }
+
   /** Keeps a job, new or changed. It resolves when the job is on the disk. */
   async put(job: Job): Promise<void> {
     this.#jobs.set(job.id, job);

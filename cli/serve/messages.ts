@@ -8,7 +8,8 @@ import type { ClipToCome } from "../../model/pipeline.ts";
 /** What the server sends to its worker. The first message opens it. */
 export type ToWorker =
   | { readonly open: WorkshopValues; readonly largest: ClipToCome }
-  | { readonly job: string; readonly clip: Clip }
+  /** A clip to make. With `tileMap`, which tiles its heads select is kept in a file of that path. */
+  | { readonly job: string; readonly clip: Clip; readonly tileMap?: string }
   | { readonly cancel: string };
 
 /** What the worker posts. */
@@ -33,6 +34,8 @@ type AboutJob =
         readonly bytes: number;
         readonly seconds: number;
         readonly routes?: readonly (readonly string[])[];
+        /** Whether there is a map of tiles. */
+        readonly tiles?: boolean;
       };
     }
     | { readonly error: string; readonly bug: boolean; readonly cancelled: boolean }

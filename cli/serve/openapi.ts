@@ -1,14 +1,19 @@
 import config from "../../deno.json" with { type: "json" };
 import { requestOptions } from "../../tools/program/clip/batch_options.ts";
+import { METHODS } from "../../tools/program/clip/method_options.ts";
 import { withKeys } from "../../tools/program/clip/read_values.ts";
 import type { Option } from "../../tools/program/options.ts";
-import type { Served } from "./read_request.ts";
+import { type Served, TILE_MAP } from "./read_request.ts";
 
 type Schema = Readonly<Record<string, unknown>>;
 
 const TEXT = { type: "string" } as const,
   NUMBER = { type: "number" } as const,
   COUNT = { type: "integer", minimum: 0 } as const;
+/** What clips have in common that differ in attention and caches alone. */
+const SCENE = { description: "Equal for clips that differ in attention and caches alone.", type: "string" } as const;
+/** Along frames, rows and columns. */
+const GRID = { type: "array", items: COUNT, minItems: 3, maxItems: 3 } as const;
 const NOTHING = { type: "null" } as const;
 const ref = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
 const either = (...anyOf: readonly Schema[]): Schema => ({ anyOf });
@@ -58,6 +63,7 @@ export function openApi({ model, defaults }: Served): Schema {
             query("limit", { type: "integer", minimum: 1, maximum: 100, default: 20 }),
             query("after", TEXT),
             query("order", { enum: ["asc", "desc"], default: "desc" }),
+            query("scene", TEXT),
           ],
           responses: answers("A page of jobs.", json(ref("VideoList"))),
         },
@@ -135,6 +141,33 @@ export function openApi({ model, defaults }: Served): Schema {
           responses: answers("Events with TrainingSteps.", { "text/event-stream": {} }),
         },
       },
+      "/v1/videos/{id}/likeness": {
+        parameters: [id, { ...query("to", TEXT), required: true }],
+        get: {
+          operationId: "compareVideos",
+          summary: "How alike the files of two clips are, such as that of a sparse method and that of full attention.",
+          responses: answers(
+            "PSNR in dB, null where they are equal; SSIM, null for tiny pictures.",
+            json(ref("Likeness")),
+          ),
+        },
+      },
+      "/v1/videos/{id}/tiles": {
+        parameters: [id],
+        get: {
+          operationId: "tilesOfVideo",
+          summary: "What a map of tiles holds, for a clip with Veda that was asked for with tile-map.",
+          responses: answers("The steps and layers that were kept, counted from 0.", json(ref("Tiles"))),
+        },
+      },
+      "/v1/videos/{id}/tiles/{step}/{layer}/{head}": {
+        parameters: [id, ...["step", "layer", "head"].map((name) => ({ ...id, name, schema: COUNT }))],
+        get: {
+          operationId: "tileMaskOfVideo",
+          summary: "Which tiles each tile looks at, in the first pass of a step.",
+          responses: answers("A bit for each pair of tiles.", json(ref("TileMask"))),
+        },
+      },
       "/v1/estimates": {
         post: {
           operationId: "estimateVideo",
@@ -175,7 +208,7 @@ export function openApi({ model, defaults }: Served): Schema {
           prompt: TEXT,
           error: either(object({ code: { enum: ["cancelled", "failed"] }, message: TEXT }), NOTHING),
           remixed_from_video_id: NOTHING,
-          tilereel: object({ frames: COUNT, fps: NUMBER, seed: COUNT, values: { type: "object" } }, {
+          tilereel: object({ frames: COUNT, fps: NUMBER, seed: COUNT, values: { type: "object" }, scene: SCENE }, {
             ...{ stage: TEXT, done: NUMBER, total: NUMBER, preview: TEXT },
             ...{
               record: { type: "object" },
@@ -183,6 +216,7 @@ export function openApi({ model, defaults }: Served): Schema {
               took: NUMBER,
               notes: { type: "array", items: TEXT },
               routed: { type: "boolean" },
+              tiles: { type: "boolean" },
             },
           }),
         }),
@@ -202,8 +236,22 @@ export function openApi({ model, defaults }: Served): Schema {
         Routes: object({
           routes: { type: "array", items: { type: "array", items: { type: "string", pattern: "^[012]+$" } } },
         }),
+        Likeness: object({ psnr: either(NUMBER, NOTHING), ssim: either(NUMBER, NOTHING) }),
+        Tiles: object({
+          ...{ grid: GRID, shapes: { type: "array", items: GRID }, heads: COUNT },
+          ...{ steps: { type: "array", items: COUNT }, layers: { type: "array", items: COUNT } },
+        }),
+        TileMask: object({
+          ...{ shape: GRID, counts: GRID },
+          mask: {
+            description:
+              "In base64: for each query tile a row of whole bytes, with a bit for each key tile, the lowest first.",
+            type: "string",
+            contentEncoding: "base64",
+          },
+        }),
         Estimate: object({
-          ...{ tokens: COUNT, grid: { type: "array", items: COUNT, minItems: 3, maxItems: 3 } },
+          ...{ tokens: COUNT, grid: GRID },
           ...{ density: either({ ...NUMBER, minimum: 0 }, NOTHING), memory: either(COUNT, NOTHING) },
           ...{ obstacle: either(TEXT, NOTHING), seconds: either({ ...NUMBER, minimum: 0 }, NOTHING) },
           from: {
@@ -238,7 +286,11 @@ export function openApi({ model, defaults }: Served): Schema {
 
 /** The keys of a request. Numbers may also be given as texts, as forms have them. */
 function createVideo(model: string): Schema {
-  const options = Object.entries(requestOptions).map(([name, option]) => [name, schemaOf(option)]);
+  const options = Object.entries(requestOptions).map(([name, option]) => {
+    const [method] = Object.entries(METHODS).find(([, { options }]) => Object.hasOwn(options, name)) ?? [];
+    // The page must know what makes no other scene.
+    return [name, { ...schemaOf(option), ...method !== undefined && { "x-method": method } }];
+  });
   return {
     type: "object",
     required: ["prompt"],
@@ -247,6 +299,10 @@ function createVideo(model: string): Schema {
       ...Object.fromEntries(options),
       model: { const: model },
       seconds: { description: "The length, in place of frames.", ...either(TEXT, NUMBER) },
+      [TILE_MAP]: {
+        description: "For Veda: whether to keep which tiles each tile looks at.",
+        ...either({ type: "boolean" }, { enum: ["true", "false"] }, NOTHING),
+      },
     },
   };
 }

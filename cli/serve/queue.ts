@@ -122,7 +122,7 @@ export class Queue implements Disposable {
     if (!job) return;
     this.#current = { id: job.id, running: NOT_BEGUN, notes: [] };
     this.#change({ ...job, status: "in_progress", started: now(), begun: (job.begun ?? 0) + 1 });
-    this.#post({ job: job.id, clip: job.clip });
+    this.#post({ job: job.id, clip: job.clip, ...job.tileMap && { tileMap: this.store.tileMapPath(job.id) } });
   }
 
   #told(told: FromWorker): void {

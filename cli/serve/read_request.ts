@@ -25,6 +25,23 @@ const LONGEST_BODY = 1 << 20;
 /** Keys of OpenAI's API that are no options of a clip. */
 const OPENAI_KEYS = ["model", "seconds", "input_reference"] as const;
 
+/** The key that asks for a map of tiles. */
+export const TILE_MAP = "tile-map";
+
+/** Keys of a request that are read here. */
+const OWN_KEYS: readonly string[] = [...OPENAI_KEYS, TILE_MAP];
+
+/**
+ * Whether a request asks for which tiles its heads select.
+ *
+ * @throws {RequestError} if it says neither yes nor no
+ */
+export function asksForTileMap({ [TILE_MAP]: asked }: Readonly<Record<string, unknown>>): boolean {
+  if (asked === undefined || asked === null || asked === false || asked === "false" || asked === "") return false;
+  if (asked === true || asked === "true") return true;
+  throw new RequestError(400, `"${TILE_MAP}" must be true or false`, null, TILE_MAP);
+}
+
 /**
  * The body of a request as an object: of JSON, or of a form whose values are texts.
  *
@@ -94,7 +111,7 @@ export function readClip(
       "input_reference",
     );
   }
-  const asked = Object.fromEntries(Object.entries(body).filter(([key]) => !OPENAI_KEYS.includes(key as "model")));
+  const asked = Object.fromEntries(Object.entries(body).filter(([key]) => !OWN_KEYS.includes(key)));
   const { prompt, ...values } = readValues(asked, requestOptions, "the request");
   if (openAi.seconds !== undefined) {
     if (values.frames !== undefined) {

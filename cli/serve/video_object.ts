@@ -19,11 +19,12 @@ export function videoObject(job: Job, model: string, running?: Running) {
     ...{ size: `${width}x${height}`, seconds: String(Number((frames / fps).toFixed(2))), prompt: clip.prompt },
     ...{ error, remixed_from_video_id: null },
     tilereel: {
-      ...{ frames, fps, seed: clip.seed, values: clip.values },
+      ...{ frames, fps, seed: clip.seed, values: clip.values, scene: job.scene ?? id },
       ...progress && { stage: progress.stage, done: progress.done, total: progress.total },
       ...running?.preview && { preview: `/v1/videos/${id}/preview` },
       ...job.record && { record: job.record, bytes: job.bytes, took: job.seconds },
       ...job.routes && { routed: true },
+      ...job.tiles && { tiles: true },
       ...job.notes && { notes: job.notes },
     },
   };

@@ -1,5 +1,6 @@
 import { type Context, Hono } from "hono";
 import { quoted } from "../../gpu/common/errors.ts";
+import { TileMap } from "../../model/veda/tile_map.ts";
 import { isNotFound } from "../../model/files/file_error.ts";
 import { fileAnswer } from "../../tools/program/file_answer.ts";
 import type { PlanningModel } from "../generate/plan.ts";
@@ -7,9 +8,10 @@ import { eventStream, type Send } from "./event_stream.ts";
 import { hasEnded, ID, type Job, newId } from "./job.ts";
 import type { JobStore } from "./job_store.ts";
 import type { Queue } from "./queue.ts";
-import { readBody, readClip, type Served } from "./read_request.ts";
+import { asksForTileMap, readBody, readClip, type Served, TILE_MAP } from "./read_request.ts";
 import { RequestError } from "./request_error.ts";
 import type { SideWork } from "./side_work.ts";
+import { sceneOf } from "./scene.ts";
 import { videoObject } from "./video_object.ts";
 
 /** The most jobs of a page of the list. */
@@ -31,7 +33,7 @@ export interface VideoRoutes {
 }
 
 /** OpenAI's Videos API, and beside it progress as server-sent events, previews, and cancelling without deleting. */
-export function videoRoutes({ store, queue, planning, served, checkSize }: VideoRoutes): Hono {
+export function videoRoutes({ store, queue, side, planning, served, checkSize }: VideoRoutes): Hono {
   const app = new Hono(), object = (job: Job) => videoObject(job, served.model, queue.running(job.id));
   const jobOf = (context: Context): Job => {
     const id = context.req.param("id") ?? "", job = ID.test(id) ? store.get(id) : undefined;
@@ -39,27 +41,42 @@ export function videoRoutes({ store, queue, planning, served, checkSize }: Video
     return job;
   };
 
+  const tileMapOf = async ({ id, tiles }: Job): Promise<TileMap> => {
+    if (!tiles) throw new RequestError(404, "there is no map of this video's tiles", "no_tiles");
+    return await TileMap.open(store.tileMapPath(id));
+  };
+
   app.post("/", async (context) => {
     if (store.waiting >= LONGEST_QUEUE) {
       throw new RequestError(409, `${LONGEST_QUEUE} videos are waiting: ask again when some are done`, "queue_full");
     }
-    const id = newId(), clip = readClip(await readBody(context.req.raw), served, store.clipPath(id));
-    const { settings: { width, height, frames, fps } } = await planning.ready(clip);
+    const id = newId(), body = await readBody(context.req.raw), clip = readClip(body, served, store.clipPath(id));
+    const { settings: { width, height, frames, fps }, record } = await planning.ready(clip);
     checkSize({ width, height, frames });
+    const tileMap = asksForTileMap(body);
+    if (tileMap && record.attention !== "veda" && record.fullBranch !== "veda") {
+      const why =
+        `"${TILE_MAP}" needs tiles, but "attention" ${record.attention} selects none: use veda, or leave it out`;
+      throw new RequestError(400, why, null, TILE_MAP);
+    }
     const created = Date.now() / 1000;
-    const job: Job = { id, created, clip, width, height, frames, fps, status: "queued" };
+    const job: Job = {
+      ...{ id, created, clip, width, height, frames, fps, status: "queued", scene: sceneOf(record) },
+      ...tileMap && { tileMap },
+    };
     await queue.add(job);
     return context.json(object(store.get(id) ?? job));
   });
 
   app.get("/", (context) => {
-    const { limit: asked, after, order = "desc" } = context.req.query();
+    const { limit: asked, after, order = "desc", scene } = context.req.query();
     const limit = asked === undefined ? USUAL_PAGE : Number(asked);
     if (!Number.isInteger(limit) || limit < 1 || limit > LONGEST_PAGE) {
       throw new RequestError(400, `"limit" must be a whole number from 1 to ${LONGEST_PAGE}`, null, "limit");
     }
     if (order !== "asc" && order !== "desc") throw new RequestError(400, '"order" must be asc or desc', null, "order");
-    const all = order === "asc" ? store.all : store.all.toReversed();
+    const listed = scene === undefined ? store.all : store.all.filter((job) => job.scene === scene);
+    const all = order === "asc" ? listed : listed.toReversed();
     const from = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
     if (after !== undefined && from === 0) {
       throw new RequestError(404, `there is no video ${quoted(after)}`, null, "after");
@@ -110,6 +127,38 @@ export function videoRoutes({ store, queue, planning, served, checkSize }: Video
     const { routes } = jobOf(context);
     if (!routes) throw new RequestError(404, "the heads of this video were not routed", "no_routes");
     return context.json({ routes });
+  });
+
+  app.get("/:id/likeness", async (context) => {
+    const job = jobOf(context), to = context.req.query("to") ?? "", other = ID.test(to) ? store.get(to) : undefined;
+    if (!other) throw new RequestError(404, `there is no video ${quoted(to)}: name one with "to"`, "not_found", "to");
+    for (const { id, status } of [job, other]) {
+      if (status !== "completed") {
+        throw new RequestError(409, `the video ${id} is ${status}: it has no content`, "not_ready");
+      }
+    }
+    const { width, height, frames, fps } = job, shape = { width, height, frames, fps };
+    if (other.width !== width || other.height !== height || other.frames !== frames || other.fps !== fps) {
+      throw new RequestError(409, "the videos differ in their size or length, so they cannot be compared", null, "to");
+    }
+    return context.json(await side.likeness({ paths: [store.clipPath(job.id), store.clipPath(to)], shape }));
+  });
+
+  app.get("/:id/tiles", async (context) => {
+    using map = await tileMapOf(jobOf(context));
+    return context.json(map.contents);
+  });
+
+  app.get("/:id/tiles/:step/:layer/:head", async (context) => {
+    using map = await tileMapOf(jobOf(context));
+    const { step, layer, head } = context.req.param();
+    const [atStep, atLayer, atHead] = [step, layer, head].map(Number) as [number, number, number];
+    const mask = await map.mask(atStep, atLayer, atHead);
+    if (!mask) {
+      throw new RequestError(404, "there are no tiles at this step, layer and head: it looked at all, or was not kept");
+    }
+    const { bits, ...of } = mask;
+    return context.json({ ...of, mask: bits.toBase64() });
   });
 
   app.get("/:id/events", (context) => {

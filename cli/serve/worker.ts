@@ -9,10 +9,11 @@ import { gpuFacts } from "../../gpu/device/dry.ts";
 import { LastingPipeline } from "../../model/lasting_pipeline.ts";
 import { Previews } from "../../model/previews.ts";
 import { overall, type Progress } from "../../model/progress.ts";
+import { TileRecorder } from "../../model/veda/tile_map.ts";
 import { encodeVideo } from "../../model/video/encode_video.ts";
 import type { Clip } from "../generate/clip_plan.ts";
 import { openGpuAsAsked } from "../../tools/program/gpu_options.ts";
-import { PlanningModel } from "../generate/plan.ts";
+import { PlanningModel, type ReadyClip } from "../generate/plan.ts";
 import { renderClip } from "../generate/render_clip.ts";
 import { openWorkshop, type Workshop } from "../generate/workshop.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
@@ -33,7 +34,7 @@ const workshop = new LastingPipeline<Workshop>((options) => openWorkshop(opening
 
 self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
   if ("open" in data) [opening, told] = [data, tellGpu(data)];
-  else if ("clip" in data) make(data.job, data.clip);
+  else if ("clip" in data) make(data);
   else if (data.cancel === current?.job) current.controller.abort(new Cancelled());
 };
 
@@ -48,7 +49,7 @@ async function tellGpu({ open }: Opening): Promise<void> {
   gpu?.close();
 }
 
-async function make(job: string, clip: Clip): Promise<void> {
+async function make({ job, clip, tileMap }: Extract<ToWorker, { readonly clip: Clip }>): Promise<void> {
   const controller = new AbortController(), { signal } = controller;
   current = { job, controller };
   const onProgress = (progress: Progress) => post({ job, progress, overall: overall(progress) ?? 0 });
@@ -61,13 +62,15 @@ async function make(job: string, clip: Clip): Promise<void> {
       fps: ready.settings.fps,
       show: async (preview) => post({ job, preview: await encodeVideo(preview, "png") }),
     });
-    const { record, bytes, seconds, report } = await renderClip(open, ready, {
+    using recorder = tileMap === undefined ? undefined : new TileRecorder(open.gpu);
+    const { record, bytes, seconds, report } = await renderClip(open, recorder ? recordedBy(recorder, ready) : ready, {
       ...{ signal, onProgress, onNote },
       onPreview: previews.onPreview,
     }).finally(() => previews.end());
     post({ job, memory: open.gpu.memory });
     const routes = report.routes?.map((step) => step.map((heads) => heads.join("")));
-    post({ job, made: { record, bytes, seconds, ...routes && { routes } } });
+    const tiles = recorder && await recorder.save(tileMap!);
+    post({ job, made: { record, bytes, seconds, ...routes && { routes }, ...tiles && { tiles } } });
   } catch (error) {
     await workshop.recover();
     const { message } = error as Error, cancelled = error instanceof Cancelled;
@@ -75,4 +78,10 @@ async function make(job: string, clip: Clip): Promise<void> {
   } finally {
     current = undefined;
   }
+}
+
+/** The same clip, whose selections of tiles are kept. */
+function recordedBy(recorder: TileRecorder, { methods, ...clip }: ReadyClip): ReadyClip {
+  const { options } = methods, attention = recorder.recorded(options.attention);
+  return { ...clip, methods: { ...methods, options: { ...options, attention } } };
 }

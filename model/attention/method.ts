@@ -4,6 +4,7 @@ import type { Sigmas } from "../schedulers/sigmas.ts";
 import type { TileBudget, TileLayout } from "../../gpu/tile_layout.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadShape, TokenLayout } from "./layout.ts";
+import type { TiledGrid } from "./tiles.ts";
 import type { AttentionReport, RanAttention } from "./report.ts";
 
 /**
@@ -52,6 +53,10 @@ export interface SelectedTiles {
   readonly runs: Tensor;
   readonly layout: TileLayout;
   readonly budget: TileBudget;
+  /** The grid and its tiles, as the layout has them. */
+  readonly tiled: TiledGrid;
+  /** The number of key tiles of each query tile, as the budget has it. */
+  readonly keep: readonly number[];
 }
 
 /** A kind of attention with its settings: the interface between the pipeline and sparse attention. */

@@ -92,7 +92,8 @@ export class VedaAttention implements Disposable {
                 : pattern.scores(q, k, { ...scores, projections: scores.projections?.[layer] }, only);
               return pattern.select(scored, only);
             });
-            at.onTiles?.({ ...at, layer, heads, only, runs, layout: pattern.layout, budget: pattern.budget });
+            const { layout, budget, tiled, keep } = pattern;
+            at.onTiles?.({ ...at, layer, heads, only, runs, layout, budget, tiled, keep });
             pattern.attend(q, k, v, runs, { only, into });
           }
         });

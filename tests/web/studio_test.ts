@@ -72,8 +72,15 @@ studioTest("the studio renders clips, compares them, and takes settings from a f
   await fill(page, QUICK);
   const cards = page.locator("#clips > li");
   for (const card of await cards.all()) await card.getByRole("checkbox").check();
-  await page.locator("#compare video").first().waitFor();
-  assert((await page.textContent("#compare"))?.startsWith("Left: full, seed 7. Right: vorta, seed 7."));
+  await page.getByText("Left: full attention, seed 7. Right: vorta attention, seed 7.").waitFor();
+  for (const [way, count] of [["Side by side", 0], ["Difference", 1], ["Wipe", 1]] as const) {
+    await page.getByRole("radio", { name: way }).check();
+    assertEquals([await page.locator("#compare video").count(), await page.locator(".stack").count()], [2, count]);
+  }
+  await page.getByRole("button", { name: "One frame forward" }).click();
+  const at = Number.parseInt(`${await page.textContent("#frame")}`);
+  await page.getByRole("button", { name: "One frame back" }).click();
+  assertEquals(await page.textContent("#frame"), `${at === 1 ? 5 : at - 1} of 5`);
   await cards.nth(1).getByText("Routes of all heads").click();
   await cards.nth(1).getByText("layer 7").waitFor();
   const [{ id }] = (await (await fetch(`${server.url}/v1/videos?order=asc`)).json()).data, file = join(dir, "a.mp4");
@@ -185,4 +192,63 @@ studioTest("the studio can be used with the keyboard alone", async (page) => {
   await page.keyboard.press("Enter");
   await page.locator("#clips > li").waitFor(PATIENCE);
   assertEquals(await page.locator("#clips strong").textContent(), "a blue ring");
+});
+
+studioTest("the studio draws which tiles a chosen one looks at over all frames", async (page) => {
+  await fill(page, { prompt: "a red circle", ...QUICK, size: "64x64", frames: "9", steps: "3" });
+  assertEquals(await page.locator("[name=tile-map]").isVisible(), false);
+  await fill(page, { attention: "veda", keep: "0.3" });
+  await page.locator("[name=tile-map]").check();
+  await page.click("#render");
+  await page.getByText("Which tiles a tile looks at").click(PATIENCE);
+  const pictures = page.locator(".pictures canvas"), said = page.locator(".wide [role=status]");
+  await pictures.first().waitFor(PATIENCE);
+  const count = await pictures.count();
+  const seen = async () => {
+    const [, tile, all, looksAt] = /^Tile (\d+) of (\d+) looks at (\d+) /.exec(`${await said.textContent()}`)!;
+    return { tile: Number(tile), all: Number(all), looksAt: Number(looksAt) };
+  };
+  const first = await seen();
+  assert(first.all >= count && first.looksAt > 0 && first.looksAt < first.all, JSON.stringify(first));
+  // The last tile of the last picture.
+  const last = pictures.last(), { width, height } = (await last.boundingBox())!;
+  await last.click({ position: { x: width - 3, y: height - 3 } });
+  assertEquals((await seen()).tile, first.all);
+  // Its own edge is drawn there in its colour, and the pictures are not empty.
+  const edge = await last.evaluate((canvas: HTMLCanvasElement) => {
+    const style = document.createElement("canvas").getContext("2d")!;
+    style.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--coreset");
+    style.fillRect(0, 0, 1, 1);
+    const pixel = (
+      context: CanvasRenderingContext2D,
+      x: number,
+      y: number,
+    ) => [...context.getImageData(x, y, 1, 1).data];
+    return [pixel(canvas.getContext("2d")!, canvas.width - 3, canvas.height - 3), pixel(style, 0, 0)];
+  });
+  assertEquals(edge[0], edge[1]);
+  // The keyboard chooses, too.
+  await page.getByRole("slider", { name: "Tile in time" }).press("Home");
+  assert((await seen()).tile < first.all);
+});
+
+studioTest("the studio makes a curve of quality and time over density", async (page) => {
+  await fill(page, { prompt: "a red circle", ...QUICK, size: "64x64", frames: "9", steps: "2" });
+  // Fewer clips than there are at first.
+  await page.evaluate(() => document.querySelector<HTMLInputElement>("#curve-shares")!.value = "0.3");
+  await page.click("#make-curve");
+  const rows = page.locator("#curve-rows tr");
+  await rows.nth(1).waitFor(PATIENCE);
+  await page.fill("#curve-shares", "0.3, 0.6");
+  await page.getByRole("button", { name: "Queue what is missing" }).click();
+  await rows.nth(2).waitFor(PATIENCE);
+  const texts = await rows.allInnerTexts(), densities = texts.map((row) => Number.parseFloat(row.split("\t")[1]!));
+  assertEquals(densities, densities.toSorted((a, b) => a - b));
+  assert(/^full\t100\.0 %\t.*s\t–\t–$/.test(texts.at(-1)!), texts.join("; "));
+  for (const row of texts.slice(0, -1)) {
+    assert(/^veda, keep 0\.\d+\t.* %\t.*s\t\d+\.\d dB\t-?\d\.\d{3}$/.test(row), row);
+  }
+  assertEquals(await page.locator("#curve canvas").count(), 2);
+  await page.getByRole("button", { name: "Close" }).click();
+  assertEquals(await page.locator("#curve").isVisible(), false);
 });

@@ -9,6 +9,8 @@ export interface FieldSchema {
   readonly description?: string;
   readonly enum?: readonly (string | null)[];
   readonly default?: number;
+  /** The method that it is an option of, such as attention. */
+  readonly "x-method"?: string;
   readonly anyOf?: readonly {
     readonly type?: string;
     readonly minimum?: number;
@@ -23,6 +25,11 @@ const TOKEN = new URL(location.href).searchParams.get("token");
 /** The address of something on the server. */
 export function address(path: string): string {
   return TOKEN === null ? path : `${path}${path.includes("?") ? "&" : "?"}token=${encodeURIComponent(TOKEN)}`;
+}
+
+/** The address of a clip's file. */
+export function contentOf(id: string): string {
+  return address(`/v1/videos/${id}/content`);
 }
 
 /**

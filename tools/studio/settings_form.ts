@@ -3,7 +3,7 @@ import { byId, element } from "../web/elements.ts";
 import type { FieldSchema } from "./api.ts";
 
 /** The settings that are always seen, in this order. */
-const MAIN = ["attention", "keep", "size", "frames", "steps", "guidance", "seed"];
+const MAIN = ["attention", "keep", "size", "frames", "steps", "guidance", "seed", "tile-map"];
 /** Fields that the page has of its own. */
 const OWN = ["prompt", "model", "seconds"];
 
@@ -27,6 +27,18 @@ export function buildFields(properties: Readonly<Record<string, FieldSchema>>): 
     wrapped.append(made, note);
     byId("more-fields").append(wrapped);
   }
+  form.addEventListener("input", offerTileMap);
+  form.addEventListener("reset", () => setTimeout(offerTileMap));
+  offerTileMap();
+}
+
+/** Offers a map of tiles where tiles are selected. */
+function offerTileMap(): void {
+  const map = form.querySelector<HTMLInputElement>("[name=tile-map]");
+  if (!map) return;
+  const { attention, "full-branch": branch } = formValues();
+  map.disabled = attention !== "veda" && branch !== "veda";
+  map.closest("label")!.hidden = map.disabled;
 }
 
 /** The values of the form that are not empty. */
@@ -50,14 +62,17 @@ export function useSettings(record: Readonly<Record<string, unknown>>): void {
   for (const control of form.elements) {
     if (!(control instanceof HTMLInputElement || control instanceof HTMLSelectElement) || control.name === "") continue;
     const value = all[control.name] ?? all[control.name.replace(/-./g, (dash) => dash[1]!.toUpperCase())];
-    if (value !== undefined && value !== null) control.value = textOf(value);
+    if (value === undefined || value === null) continue;
+    if (control.type === "checkbox") (control as HTMLInputElement).checked = value === true;
+    else control.value = textOf(value);
   }
   byId<HTMLTextAreaElement>("prompt").value = String(record.prompt ?? "");
   form.dispatchEvent(new Event("input"));
   byId("prompt").focus();
 }
 
-function textOf(value: unknown): string {
+/** A value of a job or a record as a form has it. */
+export function textOf(value: unknown): string {
   if (typeof value !== "object" || value === null) return String(value);
   if (Array.isArray(value)) return value.join();
   const { width, height } = value as { width?: number; height?: number };
@@ -75,6 +90,10 @@ function field(
     select.append(element("option", { value: "", textContent: "default" }));
     for (const value of choices) if (value !== null) select.append(element("option", { value, textContent: value }));
     label.append(select);
+    return label;
+  }
+  if (anyOf.some(({ type }) => type === "boolean")) {
+    label.prepend(element("input", { name, type: "checkbox", value: "true" }), " ");
     return label;
   }
   const input = element("input", { name, placeholder: usual === undefined ? "default" : String(usual) });

@@ -8,12 +8,13 @@ import { memoryFile } from "../../model/files/memory.ts";
 import { readFileRecord } from "../../model/video/file_record.ts";
 import { hasEnded } from "../../cli/serve/job.ts";
 import { randomPrompt } from "../web/demo_prompts.ts";
-import { button, byId, element } from "../web/elements.ts";
-import { routeMap } from "../web/route_map.ts";
+import { byId } from "../web/elements.ts";
 import { vocabularyRows } from "../web/vocabulary.ts";
-import { address, ask, create, type FieldSchema, type VideoJob, watchJobs } from "./api.ts";
+import { ask, contentOf, create, type FieldSchema, type VideoJob, watchJobs } from "./api.ts";
+import { clipCard } from "./clip_card.ts";
 import { type Compared, Comparison } from "./comparison.ts";
-import { Cost, timeText } from "./cost.ts";
+import { Curve } from "./curve.ts";
+import { Cost } from "./cost.ts";
 import { JobList } from "./job_list.ts";
 import { buildFields, formValues, useSettings } from "./settings_form.ts";
 import { Together } from "./together.ts";
@@ -27,13 +28,17 @@ const jobs = byId<HTMLOListElement>("jobs"), clips = byId<HTMLOListElement>("cli
 const time = byId<HTMLInputElement>("time"), older = byId<HTMLButtonElement>("older");
 
 const cost = new Cost(byId("cost"), formValues);
-const together = new Together((share) => time.value = String(share));
+const together = new Together((share, frame, frames) => {
+  time.value = String(share);
+  time.setAttribute("aria-valuetext", `frame ${frame} of ${frames}`);
+  byId("frame").textContent = `${frame} of ${frames}`;
+});
 const comparison = new Comparison(byId("compare"), together);
 const queue = new JobList(jobs, (id) => attempt(() => ask(`/v1/videos/${id}/cancel`, { method: "POST" })));
 /** The clips of the gallery by their ids. */
 const cards = new Map<string, HTMLLIElement>();
-let compared: (Compared & { readonly box: HTMLInputElement })[] = [];
-let last: string | undefined, fps = 16;
+let compared: readonly Compared[] = [];
+let curve: Curve | undefined, last: string | undefined;
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -41,6 +46,9 @@ form.addEventListener("submit", (event) => {
 });
 form.addEventListener("input", () => cost.update());
 byId("surprise").addEventListener("click", () => prompt.value = randomPrompt());
+byId("make-curve").addEventListener("click", () => {
+  if (form.reportValidity()) attempt(makeCurve);
+});
 byId("play").addEventListener("click", () => setPlaying(!together.playing));
 byId("back").addEventListener("click", () => step(-1));
 byId("forward").addEventListener("click", () => step(1));
@@ -68,12 +76,14 @@ async function attempt(work: () => Promise<void>) {
 
 async function open(): Promise<void> {
   const { data: [model] } = await ask<{ data: { id: string; defaults: { fps: number } }[] }>("/v1/models");
-  fps = model!.defaults.fps;
+  together.fps = model!.defaults.fps;
   byId("model").textContent = `Renders with ${model!.id} on this machine.`;
   const { components } = await ask<{
     components: { schemas: { CreateVideo: { properties: Readonly<Record<string, FieldSchema>> } } };
   }>("/openapi.json");
-  buildFields(components.schemas.CreateVideo.properties);
+  const { properties } = components.schemas.CreateVideo;
+  buildFields(properties);
+  curve = new Curve(byId("curve"), properties, queued, attempt);
   if (model!.id === "embedded") showVocabulary();
   await loadClips();
   watchJobs({
@@ -103,6 +113,7 @@ function ended(job: VideoJob): void {
   if (!cards.has(job.id)) clips.prepend(card(job));
   showEmpty();
   cost.update();
+  attempt(() => curve!.add(job));
 }
 
 /** Shows nothing of a job any more. */
@@ -110,6 +121,8 @@ function forget(id: string): void {
   queue.remove(id);
   const item = cards.get(id), video = item?.querySelector("video");
   if (video) together.remove(video);
+  const left = compared.filter(({ source }) => source !== contentOf(id));
+  if (left.length < compared.length) comparison.show(compared = left);
   item?.remove();
   cards.delete(id);
   showEmpty();
@@ -126,9 +139,22 @@ async function render(): Promise<void> {
   const seed = values.seed === undefined ? undefined : Number(values.seed);
   for (let i = 0; i < copies; i++) {
     const job = await create(seed === undefined || seed < 0 ? values : { ...values, seed: seed + i });
-    // It may have ended meanwhile.
-    if (!cards.has(job.id)) queue.show(job);
+    queued(job);
   }
+}
+
+function queued(job: VideoJob): void {
+  // It may have ended meanwhile.
+  if (!cards.has(job.id)) queue.show(job);
+  showEmpty();
+}
+
+/** Begins a curve with the clip of the form with full attention; the rest is asked for there. */
+async function makeCurve(): Promise<void> {
+  const values: Record<string, unknown> = formValues();
+  // All clips of a curve have the same noise.
+  const seed = values.seed === undefined || Number(values.seed) < 0 ? randomSeed() : Number(values.seed);
+  await curve!.begin({ ...values, seed });
 }
 
 async function loadClips(): Promise<void> {
@@ -146,67 +172,26 @@ function showEmpty(): void {
   byId("no-clips").hidden = clips.children.length > 0;
 }
 
-/** A clip of the gallery, or what became of a job that failed. */
+/** Adds the card of a clip to the gallery. */
 function card(job: VideoJob): HTMLLIElement {
-  const { id, prompt, tilereel: { record, values, seed, took, notes = [] } } = job;
-  const item = element("li"), actions = element("div", { className: "clip-actions" });
-  cards.set(id, item);
-  const attention = record ? `${record.attention}${record.keep === undefined ? "" : `, keep ${record.keep}`}` : "";
-  const again = () => useSettings(record ?? { ...values, prompt, seed });
-  actions.append(button("Use these settings", again));
-  if (job.status === "completed") {
-    const source = address(`/v1/videos/${id}/content`), video = element("video", { src: source });
-    video.setAttribute("aria-label", `${prompt}: ${attention}`);
-    item.append(video);
-    together.add(video);
-    const link = element("a", { href: source, download: `${id}.mp4`, textContent: "Save", className: "button" });
-    const box = element("input", { type: "checkbox" }), compare = element("label");
-    box.addEventListener("change", () => setCompared({ source, name: `${attention}, seed ${seed}`, box }));
-    compare.append(box, " Compare");
-    actions.append(link, compare);
-  }
-  const remove = async () => {
-    await ask(`/v1/videos/${id}`, { method: "DELETE" });
-    forget(id);
-  };
-  actions.append(button("Delete", () => attempt(remove)));
-  const facts = element("dl");
-  const rows: Readonly<Record<string, string | undefined>> = {
-    attention,
-    density: typeof record?.density === "number" ? `${(100 * record.density).toFixed(1)} %` : undefined,
-    time: took === undefined ? undefined : timeText(took),
-    size: `${job.size}, ${job.tilereel.frames} frames`,
-    steps: record && String(record.steps),
-    seed: String(seed),
-    failed: job.error?.message,
-    note: notes.join("; ") || undefined,
-  };
-  for (const [term, text] of Object.entries(rows)) {
-    if (text) facts.append(element("dt", { textContent: term }), element("dd", { textContent: text }));
-  }
-  item.append(element("strong", { textContent: prompt }), facts, actions);
-  if (job.tilereel.routed) {
-    const details = element("details"), summary = element("summary", { textContent: "Routes of all heads" });
-    details.append(summary);
-    details.addEventListener("toggle", () => attempt(() => showRoutes(id, details)), { once: true });
-    item.append(details);
-  }
+  const item = clipCard(job, {
+    ...{ together, attempt, use: useSettings },
+    compare: setCompared,
+    curve: (of) => curve!.show(of),
+    remove: async ({ id }) => {
+      await ask(`/v1/videos/${id}`, { method: "DELETE" });
+      forget(id);
+    },
+  });
+  cards.set(job.id, item);
   return item;
 }
 
-async function showRoutes(id: string, place: HTMLElement): Promise<void> {
-  const { routes } = await ask<{ routes: readonly (readonly string[])[] }>(`/v1/videos/${id}/routes`);
-  place.append(routeMap(routes.map((step) => step.map((heads) => Uint8Array.from(heads, Number)))));
-}
-
 /** Adds a clip to those that are compared, or takes it away. */
-function setCompared(entry: (typeof compared)[number]): void {
+function setCompared(entry: Compared, isCompared: boolean): void {
   compared = compared.filter(({ source }) => source !== entry.source);
-  if (entry.box.checked) compared.push(entry);
-  if (compared.length > 2) compared.shift()!.box.checked = false;
-  const [left, right] = compared;
-  comparison.hide();
-  if (left && right) comparison.show(left, right);
+  if (isCompared) compared = [...compared, entry];
+  comparison.show(compared);
 }
 
 /** Takes the settings of a clip that tilereel wrote. */
@@ -216,6 +201,10 @@ async function useFile(file: File): Promise<void> {
   useSettings(record);
 }
 
+function randomSeed(): number {
+  return crypto.getRandomValues(new Uint32Array(1))[0]!;
+}
+
 function setPlaying(playing: boolean): void {
   together.setPlaying(playing);
   byId("play").textContent = playing ? "Pause" : "Play";
@@ -223,7 +212,7 @@ function setPlaying(playing: boolean): void {
 
 function step(frames: number): void {
   setPlaying(false);
-  together.step(frames, fps);
+  together.step(frames);
 }
 
 setPlaying(together.playing);

@@ -5,8 +5,11 @@ export class Together {
   readonly #videos = new Set<HTMLVideoElement>();
   #playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-  /** @param onTime told how far the first video is, from 0 to 1 */
-  constructor(private readonly onTime: (share: number) => void) {
+  /** Frames a second of the clips. */
+  fps = 16;
+
+  /** @param onTime told how far the first video is, from 0 to 1, and its frame, counted from 1, of how many */
+  constructor(private readonly onTime: (share: number, frame: number, frames: number) => void) {
     const tick = () => {
       this.#tick();
       requestAnimationFrame(tick);
@@ -40,23 +43,32 @@ export class Together {
     for (const video of this.#videos) {
       if (Number.isFinite(video.duration)) video.currentTime = Math.min(share, 0.9999) * video.duration;
     }
-    this.onTime(share);
+    this.#tell(share);
   }
 
   /** Pauses all, and goes on by frames of the first video. */
-  step(frames: number, fps: number): void {
+  step(frames: number): void {
     const [first] = this.#videos;
     if (!first || !Number.isFinite(first.duration)) return;
-    const count = Math.max(1, Math.round(first.duration * fps)), at = Math.floor(first.currentTime * fps + 0.01);
+    const count = this.#framesOf(first), at = Math.floor(first.currentTime * this.fps + 0.01);
     // In the middle of a frame, so that rounding does not matter.
     this.seek((((at + frames + count) % count) + 0.5) / count);
+  }
+
+  #framesOf({ duration }: HTMLVideoElement): number {
+    return Math.max(1, Math.round(duration * this.fps));
+  }
+
+  #tell(share: number): void {
+    const [first] = this.#videos, frames = first && Number.isFinite(first.duration) ? this.#framesOf(first) : 1;
+    this.onTime(share, Math.min(frames, Math.floor(share * frames + 0.01) + 1), frames);
   }
 
   #tick(): void {
     const [first, ...others] = this.#videos;
     if (!first || !Number.isFinite(first.duration) || !this.#playing) return;
     const share = first.currentTime / first.duration;
-    this.onTime(share);
+    this.#tell(share);
     for (const video of others) {
       if (!Number.isFinite(video.duration)) continue;
       const behind = Math.abs(video.currentTime / video.duration - share) * video.duration;

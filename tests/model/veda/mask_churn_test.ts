@@ -1,10 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
 import { uploadTileBudget, uploadTileLayout } from "../../../gpu/tile_layout.ts";
+import { tileGrid } from "../../../model/attention/tiles.ts";
 import { MaskChurn } from "../../../model/veda/mask_churn.ts";
 import { testVariants } from "../../gpu.ts";
 
 const TILES = 4, HEADS = 3;
-const tiles = Array.from({ length: TILES }, (_, i) => ({ first: 2 * i, count: 2 }));
+const tiled = tileGrid([1, 1, 2 * TILES], [1, 1, 2]), { tiles } = tiled, keep = [2, 2, 2, 2];
 
 testVariants(
   "churn: tiles that were not selected in the step before, of heads that select in both",
@@ -12,7 +13,7 @@ testVariants(
     void gpu.placeholder; // made on first use, and kept
     const before = gpu.memory.used;
     const layout = uploadTileLayout(gpu, Uint32Array.from({ length: 2 * TILES }, (_, i) => i), tiles);
-    const budget = uploadTileBudget(gpu, tiles, [2, 2, 2, 2], 64);
+    const budget = uploadTileBudget(gpu, tiles, keep, 64);
     const churn = new MaskChurn(gpu, 1);
     /** Each row has its own tile, and the one `by` further. */
     const select = (step: number, heads: readonly number[], by: (head: number) => number, pass = 0) =>
@@ -20,7 +21,7 @@ testVariants(
         const runs = Array.from({ length: HEADS }, (_, head) => tiles.map((_, own) => [own, (own + by(head)) % TILES]))
           .flat().flatMap((row) => row.sort()).flatMap((tile) => [2 * tile, 2]);
         churn.observe({
-          ...{ step, pass, layer: 0, heads, layout, budget },
+          ...{ step, pass, layer: 0, heads, layout, budget, tiled, keep },
           only: gpu.upload(Uint32Array.from(heads), [heads.length], "u32"),
           runs: gpu.upload(Uint32Array.from(runs), [HEADS, 2 * TILES, 2], "u32"),
         });
