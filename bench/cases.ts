@@ -96,8 +96,8 @@ export function sweptCases(family: string, size: Size): readonly Case[] {
 }
 
 /**
- * A product with weights [n, k]: in bf16, as Wan's checkpoints have them, or in i8. For those, both operands are ready in
- * the form that the kernel reads, because norms write it.
+ * A product with weights [n, k]: in bf16, as Wan's checkpoints have them, or in i8. Both operands are ready in the form
+ * that the kernel reads: layers pack their weights once, and what makes an input writes it so.
  *
  * @param weights default: as the device multiplies
  */
@@ -106,7 +106,10 @@ function gemm(m: number, n: number, k: number, weights = ({ int8 }: Gpu) => int8
     name: `GEMM ${m}×${n}×${k}`,
     prepare: (gpu) => {
       const x = normalTensor(gpu, [m, k]), w = normalTensor(gpu, [n, k], 1 / Math.sqrt(k), "bf16");
-      if (weights(gpu) === "bf16") return { work: () => linear(gpu, x, w) };
+      if (weights(gpu) === "bf16") {
+        const input = sharedInput(gpu, x, w), weight = sharedWeight(gpu, w, m);
+        return { work: () => linear(gpu, input, weight) };
+      }
       const integers = gpu.tensor([n, k], "i8"), scale = gpu.tensor([n]);
       castToInt8(gpu, w, integers, scale);
       const input = sharedInput(gpu, x, integers), weight = sharedWeight(gpu, integers, m);

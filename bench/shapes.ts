@@ -32,7 +32,7 @@ export interface ModelShape {
   /** Tokens along frames, rows and columns. */
   readonly grid: Grid;
   readonly textTokens: number;
-  /** The number of text tokens that are the prompt's, where the others are masked. Default: all */
+  /** The number of text tokens that are the prompt's. The others are masked, or all equal. Default: all */
   readonly textLength?: number;
   /** The number of text tokens that self-attention runs over, behind the grid's. */
   readonly kept: number;
@@ -67,6 +67,9 @@ const WAN22_VAE = {
 /** What of the 14B transformer's `config.json` is not that of all of Wan's. */
 export const WAN_14B = { num_attention_heads: 40, ffn_dim: 13824, num_layers: 40 };
 
+/** The text tokens of a prompt: those of a long one. Wan pads it to 512. */
+const PROMPT_TOKENS = 128;
+
 /** A model of Wan; `json` is what of `config.json` is not that of all its transformers. */
 export function wan(
   name: string,
@@ -81,7 +84,8 @@ export function wan(
   const file = { _class_name: "WanTransformer3DModel", ...json }, all = transformerConfig(new Config(name, file));
   return {
     clip: clipText(name, size),
-    ...{ size, grid, textTokens, kept: 0, config: all, json: file, sparsity: distilled?.sparsity },
+    ...{ size, grid, textTokens, textLength: Math.min(PROMPT_TOKENS, textTokens), kept: 0 },
+    ...{ config: all, json: file, sparsity: distilled?.sparsity },
     ...{
       passes: classifierFreeGuidance(guidance).length,
       blocks: [all.layers],

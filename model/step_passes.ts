@@ -155,7 +155,11 @@ export class StepPasses implements Disposable {
           ran.add(layer);
           return attend(q, k, v, layer, gate);
         };
-        const selfAttention = Object.assign(recorded, { takesGate: attend.takesGate ?? false });
+        const packed: SelfAttention["packed"] = attend.packed && ((q, k, v, layer, next) => {
+          ran.add(layer);
+          return attend.packed!(q, k, v, layer, next);
+        });
+        const selfAttention = Object.assign(recorded, { packed, takesGate: attend.takesGate ?? false });
         const own = { name: names[pass], cache: hooks[i], constants: this.#constants[pass] };
         return { latents, timesteps: [timestep!], conditioning, selfAttention, ...own };
       })

@@ -17,6 +17,7 @@ import { headlineModels } from "../headline/models.ts";
 import { operands } from "../cases.ts";
 import { measure } from "../measure.ts";
 import type { Size } from "../program.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 import { normalTensor } from "../random.ts";
 import { type ModelShape, SHAPES, wan } from "../shapes.ts";
 import { full, type TimedMethod, veda, vorta } from "../steps/methods.ts";
@@ -131,7 +132,7 @@ async function overTokens({ gpu, size, add }: Context, which: readonly number[])
     const clip = all[Math.min(at, all.length - 1)]!, shape = attentionOf(clip), tokens = product(shape.grid);
     await gpu.waitingScope(async () => {
       const qkv = operands(gpu, dim, tokens);
-      const time = (work: () => ReturnType<typeof attention>) => measure(gpu, () => gpu.release(work()), FEW);
+      const time = (work: () => Tensor) => measure(gpu, () => gpu.release(work()), FEW);
       let dense: number | undefined;
       if (attentionFlops(tokens) / rate < LONGEST) {
         const { ms, spread } = await time(() => attention(gpu, ...qkv, { heads: HEADS }));

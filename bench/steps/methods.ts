@@ -1,4 +1,5 @@
 import type { Gpu } from "../../gpu/gpu.ts";
+import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { FullAttention } from "../../model/attention/full.ts";
 import { everyHead, wholeAttention } from "../../model/attention/head_groups.ts";
@@ -71,12 +72,15 @@ export function veda(gpu: Gpu, { config, grid, ...model }: ModelShape, keep: num
     keep,
     scores: { projections: [projections], terms: MASS_TERMS },
   });
-  const attend = wholeAttention(gpu, layout, attention.some(everyHead(one)));
+  const attend = wholeAttention(gpu, layout, attention.some(everyHead(one)), config.heads);
   return {
     name: `veda, keep ${keep}, tiles of ${shape.join("×")}`,
     density: attention.pairs(0, 0) / validTokens(layout) ** 2,
     period: 1,
-    attend: (q, k, v) => attend(q, k, v, 0),
+    attend: Object.assign((q: Tensor, k: Tensor, v: Tensor) => attend(q, k, v, 0), {
+      packed: (q: Tensor, k: Tensor, v: Tensor, _: number, next: Operand) =>
+        attend.packed?.(q, k, v, 0, next) ?? attend(q, k, v, 0),
+    }),
     keep,
     [Symbol.dispose]: () => {
       attention[Symbol.dispose]();
@@ -109,7 +113,7 @@ export function randomProjections(
 
 /** The tokens of a model's clip. */
 function layoutOf({ grid, kept, textLength: length }: Pick<ModelShape, "grid" | "kept" | "textLength">): TokenLayout {
-  return { grid, kept, ...length !== undefined && { length } };
+  return { grid, kept, ...kept > 0 && length !== undefined && { length } };
 }
 
 /**

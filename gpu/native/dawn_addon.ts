@@ -82,13 +82,14 @@ const AWAITED: Readonly<Record<string, readonly string[]>> = {
   GPUShaderModule: ["getCompilationInfo"],
 };
 
-/** Milliseconds between two checks whether the GPU is done. */
-const POLL_MS = 1;
+/** Milliseconds between two checks whether the GPU is done: a share of the time that it has taken, within limits. */
+const POLL_SHARE = 0.02, LEAST_POLL_MS = 1, MOST_POLL_MS = 10;
 
 /**
  * While the GPU works, the addon polls it in every turn of the event loop, by a native function that it creates anew
  * each time and gives to `setImmediate`: about fifty per millisecond. Collecting ten thousand of these stops Deno 2.9.6
- * for more than a second. So Dawn's methods are wrapped: they give the addon a timer instead.
+ * for more than a second, in which the GPU may run out of work. So Dawn's methods are wrapped: they give the addon a
+ * timer instead.
  */
 function pollByTimer(classes: Addon["globals"]): void {
   for (const [name, methods] of Object.entries(AWAITED)) {
@@ -103,9 +104,12 @@ function pollByTimer(classes: Addon["globals"]): void {
 }
 
 /** Runs native code that looks up `setImmediate`, which is a timer meanwhile: no other code can see that. */
-function withTimer<T>(native: () => T): T {
+function withTimer<T>(native: () => T, begun = performance.now()): T {
   const { setImmediate } = globalThis;
-  const timer = (poll: () => void) => setTimeout(withTimer, POLL_MS, poll);
+  const timer = (poll: () => void) => {
+    const pause = POLL_SHARE * (performance.now() - begun);
+    return setTimeout(withTimer, Math.min(Math.max(LEAST_POLL_MS, pause), MOST_POLL_MS), poll, begun);
+  };
   globalThis.setImmediate = timer as unknown as typeof setImmediate;
   try {
     return native();

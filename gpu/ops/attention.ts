@@ -2,19 +2,22 @@ import type { Gpu } from "../gpu.ts";
 import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } from "../kernels/attention/backward.ts";
 import { TILE } from "../kernels/attention/tiles.ts";
 import type { Operands } from "../precision.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
 import { blockRows, forwardVariant } from "./attention_family.ts";
 import { holdsHalves, isHeld, runForward } from "./attention_forward.ts";
 import { packedHalves } from "./attention_pack.ts";
 import { type AttentionPattern, headDimOf, launchAttention } from "./attention_launch.ts";
 import { backwardByMatrixUnits, type BackwardOperands, backwardTiles } from "./attention_backward.ts";
 import { zeros } from "./elementwise.ts";
+import { sharedForms } from "./gemm.ts";
 import { headDots } from "./head_dots.ts";
+import { type Operand, PackedOperand } from "./packed_operand.ts";
+import { groupOf } from "../kernels/gemm/pack.ts";
 
 /** With fewer keys, such as those of a text, attention is not computed in int8: it takes little time. */
 const INT8_KEYS = 1024;
 
-export interface AttentionOptions extends AttentionPattern {
+export interface AttentionOptions<Into extends Operand = Tensor> extends AttentionPattern {
   /** [heads, queries, keys], f32: added to the scaled scores, the same for every batch item. Not with a plan. */
   readonly bias?: Tensor;
   /**
@@ -27,10 +30,10 @@ export interface AttentionOptions extends AttentionPattern {
    */
   readonly lastKeys?: number | undefined;
   /**
-   * [batch, queries, heads · head dim], f32: where to write the result, instead of to a new tensor. Queries outside the
-   * plan are not written.
+   * [batch, queries, heads · head dim], f32, or {@link packedOutput}: where to write the result, instead of to a new
+   * tensor. Queries outside the plan are not written.
    */
-  readonly into?: Tensor;
+  readonly into?: Into | undefined;
   /** [batch, queries, heads], f32: receives each query's log Σ exp(score), which the backward pass needs. */
   readonly lse?: Tensor;
 }
@@ -42,9 +45,11 @@ export interface AttentionOptions extends AttentionPattern {
  * @param q [batch, queries, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
  * @param k [batch, keys, heads · head dim], f32; or {@link heldKeys}
  * @param v [batch, keys, heads · head dim], f32; or {@link heldKeys}
- * @returns [batch, queries, heads · head dim], f32
+ * @returns [batch, queries, heads · head dim], f32; or `into`
  */
-export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
+export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor;
+export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions<Operand>): Operand;
+export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions<Operand>): Operand {
   const { heads, plan, bias, keyLengths, lastKeys = 1 } = options;
   const headDim = headDimOf(gpu, q, heads);
   if (plan && (bias || keyLengths || lastKeys > 1)) {
@@ -56,7 +61,7 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   // With a bias, sequences are texts.
   const int8 = gpu.int8 && !bias && lastKeys === 1 && (plan !== undefined || k.dim(-2) >= INT8_KEYS) && !isHeld(k);
   runForward(gpu, forwardVariant(gpu, { headDim, plan: plan !== undefined, int8 }), options, tensors);
-  if (gpu.tape && !options.into) {
+  if (gpu.tape && y instanceof Tensor && !options.into) {
     if (bias || keyLengths || lastKeys > 1) {
       throw new Error("attention has no gradient where there is a bias, key lengths or repeated keys");
     }
@@ -72,6 +77,22 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
     });
   }
   return y;
+}
+
+/**
+ * An output of attention, by any plan, that is used only as the input of products with weights like `next`: packed as
+ * these read it fastest.
+ *
+ * @returns an operand with undefined contents; undefined where kernels do not write in this form
+ */
+export function packedOutput(gpu: Gpu, q: Tensor, heads: number, next: Operand): PackedOperand | undefined {
+  const dim = q.dim(-1), { x: form } = sharedForms(gpu, q.size / dim, next), headDim = headDimOf(gpu, q, heads);
+  // What panels have past a row's end must be zeros, which are not written here.
+  if (form?.numbers !== "f16" || !form.panel || dim % (groupOf("f16") * form.panel.depth) !== 0) return undefined;
+  const variants = [false, true].map((plan) => forwardVariant(gpu, { headDim, plan, int8: gpu.int8 }));
+  return variants.every((variant) => variant?.kernel === "matrix")
+    ? PackedOperand.empty(gpu, q.shape, form)
+    : undefined;
 }
 
 /**

@@ -9,6 +9,7 @@ import { forwardRows, type ForwardVariant } from "../kernels/attention/variants.
 import type { Tensor } from "../tensor.ts";
 import { type AttentionPattern, launchAttention } from "./attention_launch.ts";
 import { packedHalves, packedInt8, packedValues } from "./attention_pack.ts";
+import { type Operand, PackedOperand } from "./packed_operand.ts";
 import { sumRows } from "./sum_rows.ts";
 
 /** The operands; for their shapes see `attention`. */
@@ -18,7 +19,7 @@ export interface ForwardTensors {
   readonly v: Tensor;
   readonly bias?: Tensor | undefined;
   readonly keyLengths?: Tensor | undefined;
-  readonly y: Tensor;
+  readonly y: Operand;
   readonly lse?: Tensor | undefined;
   /** The number of keys that the last one stands for. Default: 1 */
   readonly lastKeys?: number | undefined;
@@ -38,12 +39,20 @@ export function runForward(
   const { q, bias, keyLengths, y, lse, lastKeys = 1 } = tensors, repeats = lastKeys > 1;
   const { plan, heads, only } = pattern;
   const headDim = q.dim(-1) / heads, rows = forwardRows(variant, headDim);
-  const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined, repeats };
+  const [output, into] = y instanceof PackedOperand ? [y.tensor, y.form.panel] : [y];
+  if (into && variant?.kernel !== "matrix") throw new Error("attention: these kernels write no packed operand");
+  const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined, repeats, into };
   const launch = (operands: Readonly<Record<string, Tensor>>, params: Readonly<Record<string, number>> = {}) =>
     launchAttention(gpu, {
       kernel: kernelOf(variant, call),
       ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: operands["k"]!.dim(-2) },
-      buffers: { ...operands, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
+      buffers: {
+        ...operands,
+        ...bias && { bias },
+        key_lengths: keyLengths ?? gpu.placeholder,
+        y: output,
+        ...lse && { lse },
+      },
       params: { ...params, has_lengths: keyLengths ? 1 : 0, ...repeats && { repeats: Math.log2(lastKeys) } },
     });
   if (isHeld(tensors.k) !== isHeld(tensors.v) || isHeld(tensors.k) && !(holdsHalves(variant) && !plan && !only)) {

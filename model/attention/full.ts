@@ -2,15 +2,23 @@ import { type AttentionPlan, cutBlocks, uploadBlockList } from "../../gpu/attent
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import { blockRows } from "../../gpu/ops/attention_family.ts";
+import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { product } from "./grid.ts";
-import { everyHead, groupHeads, headsAtOnce } from "./head_groups.ts";
+import { everyHead, groupHeads, headsAtOnce, wholeAttention } from "./head_groups.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "./layout.ts";
 import type { AttentionMethod } from "./method.ts";
 import { attentionOutput } from "./output.ts";
 import { Passes } from "./passes.ts";
 import { densityOf } from "./report.ts";
+
+/** Options of {@link FullAttention.attend}. */
+interface FullOptions<Into extends Operand = Tensor> {
+  readonly lse?: Tensor;
+  readonly only?: Tensor | undefined;
+  readonly into?: Into | undefined;
+}
 
 /** Full attention of one layout: every valid token attends to every other. It is on the GPU until it is disposed of. */
 export class FullAttention implements Disposable {
@@ -48,12 +56,9 @@ export class FullAttention implements Disposable {
    * @param options `lse` and `only`: as those of `attention`; `into`: where to write the result, instead of to a new
    * tensor
    */
-  attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    { into, lse, only }: { readonly lse?: Tensor; readonly only?: Tensor | undefined; readonly into?: Tensor } = {},
-  ): Tensor {
+  attend(q: Tensor, k: Tensor, v: Tensor, options?: FullOptions): Tensor;
+  attend(q: Tensor, k: Tensor, v: Tensor, options: FullOptions<Operand>): Operand;
+  attend(q: Tensor, k: Tensor, v: Tensor, { into, lse, only }: FullOptions<Operand> = {}): Operand {
     const { gpu, plan, layout, shape: { heads } } = this;
     if (!only && !gpu.tape && this.parts.length > 1) {
       const y = into ?? attentionOutput(gpu, q, layout);
@@ -61,8 +66,9 @@ export class FullAttention implements Disposable {
       return y;
     }
     if (!plan) return attention(gpu, q, k, v, { heads, only, ...into && { into }, ...lse && { lse } });
+    if (into instanceof PackedOperand) throw new Error("full attention with padding writes no packed operand");
     if (gpu.tape) throw new Error("full attention with padding has no backward pass: train with VortaAttention");
-    const y = into ?? attentionOutput(gpu, q, layout), count = validTokens(layout);
+    const y: Tensor = into ?? attentionOutput(gpu, q, layout), count = validTokens(layout);
     if (q.dim(0) > 1) return attention(gpu, q, k, v, { heads, plan, only, into: y, ...lse && { lse } });
     // Padding lies behind all other tokens, so dense attention over the first ones leaves it out. It is faster.
     const valid = (x: Tensor) => x.reshape(x.shape.slice(1)).rows(0, count).reshape([1, count, x.dim(-1)]);
@@ -81,7 +87,11 @@ export const fullAttention: AttentionMethod = {
     const { gpu, shape, layout, lengths } = task;
     const passes = new Passes(task, (layout) => new FullAttention(gpu, shape, layout));
     return Promise.resolve({
-      at: (_, pass) => (q, k, v) => passes.of(pass).attend(q, k, v),
+      at: (_, pass) => {
+        const some = (q: Tensor, k: Tensor, v: Tensor, _: number, into: Operand) =>
+          void passes.of(pass).attend(q, k, v, { into });
+        return wholeAttention(gpu, { ...layout, length: lengths[pass]! }, some, shape.heads);
+      },
       report: (ran) => ({
         density: densityOf(task, (_, pass) => validTokens({ ...layout, length: lengths[pass]! }) ** 2, ran),
       }),

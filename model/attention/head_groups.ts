@@ -1,26 +1,48 @@
-import type { HeadShape } from "./layout.ts";
+import { packedOutput } from "../../gpu/ops/attention.ts";
+import type { Operand } from "../../gpu/ops/packed_operand.ts";
+import { hasPadding, type HeadShape, type TokenLayout } from "./layout.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { TokenLayout } from "./layout.ts";
 import type { AttentionTask, SelfAttention } from "./method.ts";
 import { attentionOutput } from "./output.ts";
 
-/** Self-attention for some heads of a layer, written to `into`, [batch, tokens, heads · head dim], and no others. */
-export type SomeHeads = (q: Tensor, k: Tensor, v: Tensor, layer: number, into: Tensor) => void;
+/**
+ * Self-attention for some heads of a layer, written to `into`, [batch, tokens, heads · head dim], and no others. Where no
+ * token is padding, `into` may be a `packedOutput`.
+ */
+export type SomeHeads = (q: Tensor, k: Tensor, v: Tensor, layer: number, into: Operand) => void;
 
 /** Every head of every layer. */
 export function everyHead({ layers, heads }: { layers: number; heads: number }): number[][] {
   return Array.from({ length: layers }, () => Array.from({ length: heads }, (_, head) => head));
 }
 
-/** Makes attention of all heads from a function that can compute some of them. */
-export function wholeAttention(gpu: Gpu, layout: TokenLayout, some: SomeHeads): SelfAttention {
-  return (q, k, v, layer) =>
+/**
+ * Makes attention of all heads from a function that can compute some of them.
+ *
+ * @param heads their number, where the result may be packed. Default: it is not
+ */
+export function wholeAttention(
+  gpu: Gpu,
+  layout: TokenLayout,
+  some: SomeHeads,
+  heads?: number,
+): SelfAttention {
+  const whole: SelfAttention = (q, k, v, layer) =>
     gpu.scope(() => {
       const into = attentionOutput(gpu, q, layout);
       some(q, k, v, layer, into);
       return into;
     });
+  if (heads === undefined || hasPadding(layout)) return whole;
+  return Object.assign(whole, {
+    packed: (q: Tensor, k: Tensor, v: Tensor, layer: number, next: Operand): Operand => {
+      const into = packedOutput(gpu, q, heads, next);
+      if (!into) return whole(q, k, v, layer);
+      gpu.scope(() => some(q, k, v, layer, into));
+      return into;
+    },
+  });
 }
 
 /** A kind of attention that can compute only some of the heads, while the others use another kind. */

@@ -39,6 +39,9 @@ export function withKept(order: Uint32Array, layout: TokenLayout): Uint32Array {
   return Uint32Array.from({ length: validTokens(layout) }, (_, slot) => order[slot] ?? slot);
 }
 
+/** Whether some kept tokens are padding. */
+export const hasPadding = ({ kept, length = kept }: TokenLayout): boolean => length < kept;
+
 /** The number of tokens that take part in attention. */
 export function validTokens({ grid, kept, length = kept }: TokenLayout): number {
   return product(grid) + length;

@@ -2,6 +2,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { Family } from "../family.ts";
 import type { Sigmas } from "../schedulers/sigmas.ts";
 import type { TileBudget, TileLayout } from "../../gpu/tile_layout.ts";
+import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadShape, TokenLayout } from "./layout.ts";
 import type { TiledGrid } from "./tiles.ts";
@@ -16,6 +17,11 @@ import type { AttentionReport, RanAttention } from "./report.ts";
  */
 export interface SelfAttention {
   (q: Tensor, k: Tensor, v: Tensor, layer: number, gate?: Tensor): Tensor;
+  /**
+   * The same without a gate, for a result that only products with weights like `next` read: it may be packed for them.
+   * Not while a tape is open.
+   */
+  readonly packed?: ((q: Tensor, k: Tensor, v: Tensor, layer: number, next: Operand) => Operand) | undefined;
   /** Whether it is to be given gates. Default: no gates are computed */
   readonly takesGate?: boolean;
 }

@@ -6,6 +6,7 @@ import { randomScores, tileScores } from "../../gpu/ops/tile_scores.ts";
 import { MAX_TILES, selectTiles } from "../../gpu/ops/tile_selection.ts";
 import { tileVectors } from "../../gpu/ops/tile_vectors.ts";
 import { type TileBudget, type TileLayout, uploadTileBudget, uploadTileLayout } from "../../gpu/tile_layout.ts";
+import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { type HeadShape, type TokenLayout, validTokens, withKept } from "../attention/layout.ts";
@@ -23,6 +24,12 @@ export interface TileRule {
   readonly ownTile: boolean;
   /** The pairs of queries and keys that one head then multiplies. */
   readonly pairs: number;
+}
+
+/** Options of {@link TilePattern.attend}. */
+interface SomeInto<Into extends Operand = Tensor> {
+  readonly only?: Tensor | undefined;
+  readonly into?: Into | undefined;
 }
 
 /** Veda's rule for the share ρ of tiles. */
@@ -140,13 +147,9 @@ export class TilePattern implements Disposable {
    * @param runs the result of {@link select}
    * @param into where to write the result, instead of to a new tensor
    */
-  attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    runs: Tensor,
-    { only, into }: { only?: Tensor | undefined; into?: Tensor | undefined } = {},
-  ): Tensor {
+  attend(q: Tensor, k: Tensor, v: Tensor, runs: Tensor, options?: SomeInto): Tensor;
+  attend(q: Tensor, k: Tensor, v: Tensor, runs: Tensor, options: SomeInto<Operand>): Operand;
+  attend(q: Tensor, k: Tensor, v: Tensor, runs: Tensor, { only, into }: SomeInto<Operand> = {}): Operand {
     const { gpu, config: { heads }, layout: { order }, budget: { blocks } } = this;
     const y = into ?? attentionOutput(gpu, q, this.tokens);
     return attention(gpu, q, k, v, { heads, plan: { order, queries: { blocks, runs } }, only, into: y });

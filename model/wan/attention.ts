@@ -1,7 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
-import { attention, heldKeys } from "../../gpu/ops/attention.ts";
+import { attention, heldKeys, packedOutput } from "../../gpu/ops/attention.ts";
 import { combine } from "../../gpu/ops/combine.ts";
-import type { Operand } from "../../gpu/ops/packed_operand.ts";
+import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { Linear, type LinearApplyOptions } from "../layers/linear.ts";
@@ -102,12 +102,13 @@ export function attend(
   { heads }: TransformerConfig,
   projected: Projected,
   output: LinearApplyOptions,
-  among = (q: Tensor, k: Tensor, v: Tensor, _gate?: Tensor): Tensor => attention(gpu, q, k, v, { heads }),
+  among = (q: Tensor, k: Tensor, v: Tensor, _gate?: Tensor): Operand =>
+    attention(gpu, q, k, v, { heads, into: packedOutput(gpu, q, heads, w.toOut.weight) }),
 ): Tensor {
   return gpu.scope(() => {
     const [q, k, v, gate]: readonly [Tensor, Tensor, Tensor, Tensor?] = projected;
-    const y = among(q, k, v, gate);
-    for (const tensor of projected) if (tensor.buffer !== y.buffer) gpu.release(tensor);
+    const y = among(q, k, v, gate), own = y instanceof PackedOperand ? y.tensor : y;
+    for (const tensor of projected) if (tensor.buffer !== own.buffer) gpu.release(tensor);
     return w.toOut.apply(gpu, y, output);
   });
 }
@@ -129,7 +130,7 @@ export interface Context {
  *
  * @param q [batch, tokens, dim], after the norm
  * @param layer the block's index
- * @returns [batch, tokens, dim]
+ * @returns [batch, tokens, dim], as the output's projection reads it fastest
  */
 export function attendToContext(
   gpu: Gpu,
@@ -138,13 +139,18 @@ export function attendToContext(
   q: Tensor,
   context: Context,
   layer: number,
-): Tensor {
+): Operand {
   const { heads } = config, { image, keep = (_name, make) => make() } = context, ofImage = w.image;
+  // The keys and values of tokens that are equal are equal, so one stands for them. It has no gradient of its own.
+  const { text, lastKeys } = gpu.tape ? { text: context.text, lastKeys: 1 } : distinct(context);
+  const keys = () => keep(`text keys of ${layer}`, () => keysOf(gpu, w, config, text));
+  const into = image ? undefined : packedOutput(gpu, q, heads, w.toOut.weight);
+  if (into) {
+    gpu.scope(() => void attention(gpu, q, ...keys(), { heads, lastKeys, into }));
+    return into;
+  }
   return gpu.scope(() => {
-    // The keys and values of tokens that are equal are equal, so one stands for them. It has no gradient of its own.
-    const { text, lastKeys } = gpu.tape ? { text: context.text, lastKeys: 1 } : distinct(context);
-    const [k, v] = keep(`text keys of ${layer}`, () => keysOf(gpu, w, config, text));
-    const ofText = attention(gpu, q, k, v, { heads, lastKeys });
+    const ofText = attention(gpu, q, ...keys(), { heads, lastKeys });
     if (!image || !ofImage) return ofText;
     const seen = gpu.scope(() => {
       const [k, v] = keep(`image keys of ${layer}`, () => keysOf(gpu, ofImage, config, image));

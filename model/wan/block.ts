@@ -81,8 +81,11 @@ export function runBlock(
   return gpu.scope(() => {
     const mod = modulation(gpu, w.scaleShiftTable, time);
     const vector = (index: number): ModulationVector => ({ tensor: mod, index });
+    const toOut = w.selfAttention.toOut.weight;
     const sparse = selfAttention &&
-      ((q: Tensor, k: Tensor, v: Tensor, gate?: Tensor) => selfAttention(q, k, v, layer, gate));
+      ((q: Tensor, k: Tensor, v: Tensor, gate?: Tensor) =>
+        (!gate && !gpu.tape ? selfAttention.packed?.(q, k, v, layer, toOut) : undefined) ??
+          selfAttention(q, k, v, layer, gate));
     const self = { cache, layer, module: "self" } as const, cross = { cache, layer, module: "cross" } as const;
     const gate = vector(2);
     const afterSelf = cachedAttention(gpu, self, (output) => gated(gpu, output, gate, x), (fused) => {
@@ -98,13 +101,12 @@ export function runBlock(
     const afterCross = cachedAttention(gpu, cross, add, (fused) =>
       gpu.scope(() => {
         const { crossNorm, crossAttention: own } = w;
-        const y = gpu.scope(() => {
-          const q = gpu.scope(() => {
-            const norm = crossNorm ? layerNormInto(gpu, afterSelf, eps, crossNorm, own.toQ.weight) : afterSelf;
-            return queries(gpu, own, config, norm);
-          });
-          return attendToContext(gpu, own, config, q, inputs, layer);
+        const q = gpu.scope(() => {
+          const norm = crossNorm ? layerNormInto(gpu, afterSelf, eps, crossNorm, own.toQ.weight) : afterSelf;
+          return queries(gpu, own, config, norm);
         });
+        const y = attendToContext(gpu, own, config, q, inputs, layer);
+        gpu.release(q);
         return own.toOut.apply(gpu, y, fused ? { residual: afterSelf } : {});
       }));
     gpu.release(afterSelf);

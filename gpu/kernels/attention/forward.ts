@@ -1,4 +1,5 @@
 import { type Binding, type ParamType, read, write } from "../../kernel.ts";
+import { panelName, type PanelShape } from "../gemm/pack.ts";
 
 /** The requirements of a call of attention for a forward kernel. */
 export interface ForwardCall {
@@ -9,6 +10,8 @@ export interface ForwardCall {
   readonly lse: boolean;
   /** The last key stands for several equal ones: the parameter `repeats` is log2 of their number. */
   readonly repeats?: boolean;
+  /** The panels of f16 that the output is written in, for matrix units. Default: rows of f32 */
+  readonly into?: PanelShape | undefined;
 }
 
 /** The parameters of a call, beside those of the loop. */
@@ -19,12 +22,14 @@ export const repeatedKey = ({ repeats }: ForwardCall, keys: string): string =>
   repeats ? ` + select(vec4f(), vec4f(p.repeats), ${keys} == vec4u(end - 1u))` : "";
 
 /** The part of a kernel's name that distinguishes calls. */
-export const callName = ({ headDim, bias, plan, lse, repeats }: ForwardCall): string =>
-  `${headDim}${bias ? "_bias" : ""}${plan ? "_plan" : ""}${lse ? "_lse" : ""}${repeats ? "_repeats" : ""}`;
+export const callName = ({ headDim, bias, plan, lse, repeats, into }: ForwardCall): string =>
+  `${headDim}${bias ? "_bias" : ""}${plan ? "_plan" : ""}${lse ? "_lse" : ""}${repeats ? "_repeats" : ""}${
+    into ? `_into_${panelName(into)}` : ""
+  }`;
 
 /** The buffers of a call. Keys and values are stored as `inner` says. */
 export const forwardBuffers = (
-  { bias, lse }: ForwardCall,
+  { bias, lse, into }: ForwardCall,
   inner: string,
   looped: Readonly<Record<string, Binding>>,
 ): Record<string, Binding> => ({
@@ -33,6 +38,6 @@ export const forwardBuffers = (
   v: read(inner),
   ...looped,
   ...bias && { bias: read("f32") },
-  y: write("vec4f"),
+  y: write(into ? "vec2u" : "vec4f"),
   ...lse && { lse: write("f32") },
 });

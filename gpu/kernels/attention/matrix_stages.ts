@@ -8,6 +8,7 @@
  * @module
  */
 import { unroll } from "../../kernel.ts";
+import { indexInPanels } from "../gemm/pack.ts";
 import { type ForwardCall, repeatedKey } from "./forward.ts";
 import type { LookaheadLoop } from "./lookahead.ts";
 import { MASKED } from "./loop.ts";
@@ -443,7 +444,7 @@ ${bands((b) => `      o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}_${j}, 
 }
 
 /** Divides the outputs by the sums of weights and writes them, and each query's log-sum-exp where it is wanted. */
-export function epilogue(layout: MatrixLayout, { outer }: LookaheadLoop, { lse }: ForwardCall): string {
+export function epilogue(layout: MatrixLayout, { outer }: LookaheadLoop, { lse, into }: ForwardCall): string {
   const { passed, together, channels, subgroup, atOnce } = layout;
   const normalize = (t: number, s: number) => {
     const row = queryRow(layout, t, s);
@@ -459,15 +460,19 @@ ${
     }
   }`;
   };
+  const store = into
+    ? `y[2u * (${indexInPanels(into, "token", "(column / 2u)", "(p.dim4 / 2u)")}) + column % 2u] = four_halves(output);`
+    : "y[token * p.dim4 + column] = output;";
   const write = (t: number, from: number) =>
     `      for (var i = lane; i < ${passed * together / 4}u; i += ${subgroup}u) {
         let row = i / ${together / 4}u;
         let c = i % ${together / 4}u;
         let query = own + ${t * passed}u + row;
         if (first + query <= last) {
-          y[${outer("first + query")} * p.dim4 + head + part * ${channels / 4}u + ${
-      from / 4
-    }u + c] = bitcast<vec4f>(scores[(passing + row) * ${layout.scoresWide}u + c]) * factors[query];
+          let token = ${outer("first + query")};
+          let column = head + part * ${channels / 4}u + ${from / 4}u + c;
+          let output = bitcast<vec4f>(scores[(passing + row) * ${layout.scoresWide}u + c]) * factors[query];
+          ${store}
         }
       }`;
   return `${turnsOf(layout)((t) => roundsOf(layout)((s) => normalize(t, s)))}

@@ -5,6 +5,10 @@
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { cutBlocks, type Run, uploadBlockList } from "../../../gpu/attention_plan.ts";
 import { forwardRows, type ForwardVariant } from "../../../gpu/kernels/attention/variants.ts";
+import { smallPanels } from "../../../gpu/kernels/gemm/panel_variants.ts";
+import { formsOf } from "../../../gpu/kernels/gemm/variants.ts";
+import { GEMM } from "../../../gpu/ops/gemm.ts";
+import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
 import { forwardFamily } from "../../../gpu/ops/attention_family.ts";
 import { runForward } from "../../../gpu/ops/attention_forward.ts";
 import { assert, assertEquals } from "@std/assert";
@@ -133,3 +137,28 @@ testVariants("in every forward variant, the last key stands for several", async 
     }
   }
 });
+
+testVariants("kernels for matrix units write what products read, bit for bit", async ({ gpu }) => {
+  const [heads, headDim, tokens] = [2, 16, 75], dim = heads * headDim;
+  const [q, k, v] = [1, 2, 3].map((seed) => gpu.upload(randn(tokens * dim, seed), [1, tokens, dim]));
+  // Products of many rows read other panels than those of a few.
+  const [large] = GEMM.variants(gpu).values();
+  for (const [plan, panels] of [[false, large], [true, smallPanels(gpu, "f16")]] as const) {
+    const form = formsOf(gpu, panels).x!;
+    for (const [name, forward] of forwardFamily({ headDim, plan }).variants(gpu)) {
+      if (forward.kernel !== "matrix") continue;
+      const rows = forwardRows(forward, headDim), all = run(0, tokens);
+      const order = gpu.upload(Uint32Array.from({ length: tokens }, (_, i) => i * 7 % tokens), [1, tokens], "u32");
+      const pattern = {
+        heads,
+        ...plan && { plan: { order, queries: uploadBlockList(gpu, cutBlocks(all, rows, 0, 1), [all]) } },
+      };
+      const tensors = { q: q!, k: k!, v: v! }, plain = gpu.tensor([1, tokens, dim]);
+      runForward(gpu, forward, pattern, { ...tensors, y: plain });
+      const y = PackedOperand.empty(gpu, [1, tokens, dim], form);
+      runForward(gpu, forward, pattern, { ...tensors, y });
+      const found = await gpu.readBytes(y.unpacked(gpu));
+      assertEquals(found, await gpu.readBytes(PackedOperand.of(gpu, plain, form).unpacked(gpu)), name);
+    }
+  }
+}, ({ gpu }) => gpu.matrixUnits !== undefined);
