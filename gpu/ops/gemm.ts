@@ -54,12 +54,18 @@ export interface GemmOptions {
   readonly variant?: GemmVariant;
 }
 
-/** The variants for large products. The trial has the width of Wan 1.3B. */
+/**
+ * The sizes of trials: the tokens and the width of Wan 1.3B at 480p. Tiles are as many as in a model: a GPU computes some
+ * hundreds at once, and with few tiles the last of them would decide.
+ */
+const TRIAL = { rows: 32760, width: 1536 };
+
+/** The variants for large products. */
 export const GEMM: KernelFamily<FloatVariant> = {
   name: "gemm",
   variants: gemmVariants,
   trial(gpu) {
-    const x = noise(gpu, [8192, 2048]), w = noise(gpu, [1536, 2048], "bf16");
+    const { rows, width } = TRIAL, x = noise(gpu, [rows, width]), w = noise(gpu, [width, width], "bf16");
     return (variant) => gpu.scope(() => void product(gpu, x, w, { variant }));
   },
   sample: (gpu, variant) =>
@@ -71,7 +77,7 @@ export const GEMM_INT8: KernelFamily<Int8Variant> = {
   name: "gemm_int8",
   variants: int8Variants,
   trial(gpu) {
-    const x = noise(gpu, [8192, 2048]), { tensor: w, scale } = quantised(gpu, [1536, 2048]);
+    const { rows, width } = TRIAL, x = noise(gpu, [rows, width]), { tensor: w, scale } = quantised(gpu, [width, width]);
     return (variant) => gpu.scope(() => void product(gpu, x, w, { variant, scale }));
   },
   sample(gpu, variant = PLAIN_INT8) {

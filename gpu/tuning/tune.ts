@@ -111,7 +111,8 @@ async function runTrial(
   try {
     for (const [i, family] of families.entries()) {
       const before = done, now = performance.now();
-      const until = now + (end - now) / (families.length - i) - 1.5 * warmUp;
+      // Then variants are warmed up and timed, and the last ones may compile more slowly than those before.
+      const until = now + (end - now) / (families.length - i) - 2 * warmUp;
       const told = () => onProgress({ stage, done: ++done, total });
       const choice = await tryFamily(gpu, family, { stopwatch, warmUp, until }, told);
       if (choice) choices[family.name] = choice;
