@@ -13,6 +13,7 @@ import { embeddedModelDir } from "../../../model/embedded.ts";
 import { registerFamily } from "../../../model/families.ts";
 import type { FamilyModel } from "../../../model/family.ts";
 import { type GenerateOptions, VideoPipeline } from "../../../model/pipeline.ts";
+import type { SamplingState } from "../../../model/sampling_state.ts";
 import { GuidanceAssistant } from "../../../model/split_guidance/assistant.ts";
 import {
   type DistantPass,
@@ -156,6 +157,27 @@ for (const name of ["tiny_wan_a14b_pipeline", "tiny_wan_i2v_pipeline", "tiny_wan
     await assertSame(both, { prompt: "", embeddings, image, width: 32, height: 32, frames: 5, steps: 4 }, name);
   });
 }
+
+testBoth(
+  "split guidance: a clip goes on from any of its steps, split or not, with the same bytes",
+  demo,
+  async (both) => {
+    const { assistant } = both, alone = await sampled(both, CLIP), states: SamplingState[] = [];
+    const onState = (state: SamplingState) => void states.push(state);
+    assertEquals((await sampled(both, { ...CLIP, partner: partnerOf(assistant, {}), onState })).numbers, alone.numbers);
+    assertEquals(states.map(({ step }) => step), [1, 2, 3]);
+    const partner = partnerOf(assistant, {});
+    assertEquals(await sampled(both, { ...CLIP, partner, resumeFrom: states[0]! }), alone);
+    assertEquals(partner.asked, [1, 2]);
+    assertEquals(await sampled(both, { ...CLIP, resumeFrom: states[1]! }), alone);
+    // A partner's step cache cannot be set to where it was.
+    const cache = easyCache({ threshold: 10, first: 2 }), cached = partnerOf(assistant, { cache });
+    const whole = await sampled(both, { ...CLIP, cache }), kept: SamplingState[] = [];
+    await sampled(both, { ...CLIP, cache, onState: (state) => void kept.push(state) });
+    assertEquals(await sampled(both, { ...CLIP, cache, partner: cached, resumeFrom: kept[0]! }), whole);
+    assertEquals(cached.asked, []);
+  },
+);
 
 testBoth("split guidance: a partner that fails is done without", demo, async (both) => {
   const { assistant } = both, alone = await sampled(both, CLIP);
