@@ -13,6 +13,8 @@ import { clipMessage, END, type MethodRecord, stepMessage } from "./requests.ts"
 
 /** Milliseconds until a connection is made and the assistant has said who it is; until it has prepared for a clip. */
 const CONNECTING = 30_000, PREPARING = 300_000;
+/** After it could not be reached, so many times as long goes by until it is tried again: that costs a batch little time. */
+const WAITING = 20;
 
 /** How an assistant is reached. */
 export interface LinkOptions {
@@ -30,6 +32,8 @@ export interface LinkOptions {
 export class AssistantLink implements Disposable {
   readonly name: string;
   #connection: Connection | undefined;
+  /** It is not tried again until then. */
+  #notBefore = 0;
 
   private constructor(private readonly options: LinkOptions) {
     this.name = `the assistant at ${addressText(options.address)}`;
@@ -70,8 +74,14 @@ export class AssistantLink implements Disposable {
 
   async #reconnected(): Promise<Connection> {
     if (this.#connection?.isOpen) return this.#connection;
+    const start = performance.now(), lost = `${this.name} is not there any more`;
+    if (start < this.#notBefore) throw new PartnerLostError(lost);
     return await this.#connect().catch((error) => {
-      throw error instanceof Unreachable ? new PartnerLostError(`${this.name} is not there any more`) : error;
+      const now = performance.now();
+      this.#notBefore = now + WAITING * (now - start);
+      throw error instanceof Busy || error instanceof Unreachable
+        ? new PartnerLostError(error instanceof Busy ? `${this.name} helps another process now` : lost)
+        : error;
     });
   }
 
@@ -100,6 +110,9 @@ export class AssistantLink implements Disposable {
 
 /** Nobody listens there, or it cannot be spoken to now. */
 class Unreachable extends TilereelError {}
+
+/** It helps another process. */
+class Busy extends TilereelError {}
 
 /** A WebSocket, on which each question has one answer. */
 class Connection {
@@ -221,6 +234,7 @@ class Connection {
   #checked(message: Message, kind: string): Message {
     const { head } = message, why = printable(cut(String(head.why), 500));
     if (head.kind === kind) return message;
+    if (head.kind === "busy") throw new Busy(`${this.name} refuses: ${why}`);
     if (head.kind === "refused") throw new TilereelError(`${this.name} refuses: ${why}`);
     throw new PartnerLostError(
       head.kind === "failed" ? `${this.name} cannot go on (${why})` : `${this.name} said something else than expected`,

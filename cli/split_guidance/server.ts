@@ -41,7 +41,7 @@ export function serveAssistant(
     const say = (head: Head) => framesOf({ head, tensors: {} }).forEach((frame) => socket.send(frame));
     if (busy) {
       socket.onopen = () => {
-        say({ kind: "refused", why: "it helps another process; start a second assistant, or wait until that is done" });
+        say({ kind: "busy", why: "it helps another process; start a second assistant, or wait until that is done" });
         socket.close();
       };
       return response;

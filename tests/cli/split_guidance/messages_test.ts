@@ -106,6 +106,8 @@ test("clips and steps arrive as they were sent, to the bit, one clip after the o
     assertEquals(asked.at(-1), "end");
     await (await link()).partner(METHODS).begin(CLIP);
     assertEquals(visits, ["come", "gone", "come"]);
+    // The first one's next clip is made without it.
+    await assertRejects(() => one.partner(METHODS).begin(CLIP), PartnerLostError, "helps another process now");
   }));
 
 test("an assistant that refuses ends the clip; one that fails or stalls is done without, and is asked again", async () => {
