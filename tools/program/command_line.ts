@@ -1,16 +1,14 @@
-/** A command line of `tilereel` from its words. */
+/** A command line of `tilereel` from its words, with `SECRET` in place of what only the user may know. */
 export function lineOf(...words: readonly string[]): string {
-  return ["tilereel", ...words.map(shellQuoted)].join(" ");
+  const shown = words.map((word, i) =>
+    words[i - 1] === "--token" ? "SECRET" : word.replace(/^--token=.*/s, "--token=SECRET")
+  );
+  return ["tilereel", ...shown.map(shellQuoted)].join(" ");
 }
 
-/** The command line of this process, without --resume or with it. It has no secret. */
+/** The command line of this process, without --resume or with it. */
 export function commandLine(resume = false): string {
-  return lineOf(...withoutSecrets(Deno.args).filter((arg) => arg !== "--resume"), ...resume ? ["--resume"] : []);
-}
-
-/** Words of a command line, with `SECRET` in place of what only the user may know. */
-export function withoutSecrets(args: readonly string[]): string[] {
-  return args.map((arg, i) => args[i - 1] === "--token" ? "SECRET" : arg.replace(/^--token=.*/s, "--token=SECRET"));
+  return lineOf(...Deno.args.filter((arg) => arg !== "--resume"), ...resume ? ["--resume"] : []);
 }
 
 /** A word as shells take it. Control characters, which could change what a terminal shows, are escaped. */
