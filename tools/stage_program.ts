@@ -60,7 +60,7 @@ async function stageStudio(folder: string): Promise<void> {
   await Deno.mkdir(folder, { recursive: true });
   const sources = join(ROOT, "tools", "studio");
   await bundle("browser", "--minify", "--output", join(folder, "studio.js"), "tools/studio/studio.ts");
-  for (const name of ["index.html", "style.css", "trainings.css"]) {
+  for (const name of ["index.html", "style.css", "trainings.css", "pictures.css"]) {
     await Deno.copyFile(join(sources, name), join(folder, name));
   }
   await Deno.copyFile(join(ROOT, "tools", "web", "style.css"), join(folder, "page.css"));

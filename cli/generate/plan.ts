@@ -96,6 +96,14 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
   };
 }
 
+/** Options of {@link PlanningModel.ready}. */
+interface ReadyOptions {
+  /** Whether its pictures are read. Without them, the clip is what is known of it before they are. Default: true */
+  readonly pictures?: boolean;
+  /** About how many pixels a clip has that has the proportions of its picture. Default: the model's own */
+  readonly pixels?: number;
+}
+
 /** A model that clips are planned for; its weights are not loaded. Each thread that plans clips opens one. */
 export class PlanningModel implements Disposable {
   /** By their options: the files of each are read once. */
@@ -129,10 +137,13 @@ export class PlanningModel implements Disposable {
    * @throws {TilereelError} if its values contradict one another, the model cannot make its size, length or steps, or a file
    * that they name cannot be used
    */
-  async ready(clip: Clip): Promise<ReadyClip> {
+  async ready(clip: Clip, { pictures = true, pixels }: ReadyOptions = {}): Promise<ReadyClip> {
     try {
       const methods = await this.#readyMethods(valuesOf(clip.values, methodOptions));
-      const { family, scheduler } = this.parts.opened, images = await readyImages(clip.values, this.parts.opened);
+      const { family, scheduler } = this.parts.opened, { defaults } = this.parts.opened;
+      const images = pictures
+        ? await readyImages(clip.values, this.parts.opened, pixels)
+        : { options: {}, record: {}, defaults };
       const settings = clipSettings(clip, images.defaults);
       checkClip(family.multiples, settings);
       methods.check(this.parts.opened);

@@ -26,14 +26,18 @@ export function serveApp(
   app.get("/v1/events", eventsRoute(routes));
   const estimate = estimateRoute(routes);
   app.post("/v1/estimates", (context) => estimate(context.req.raw));
-  const model = { id: served.model, object: "model", created, owned_by: "tilereel", defaults: served.defaults };
+  const { images: { image = "none", lastImage = "none" } = {} } = routes.planning.model.family;
+  const model = {
+    ...{ id: served.model, object: "model", created, owned_by: "tilereel", defaults: served.defaults },
+    pictures: { image, "last-image": lastImage },
+  };
   app.get("/v1/models", (context) => context.json({ object: "list", data: [model] }));
   app.get("/health", (context) =>
     context.json({
       ...{ status: "ok", version: config.version, waiting: routes.store.waiting },
       gpu_memory: routes.queue.memory ?? null,
     }));
-  app.get("/openapi.json", (context) => context.json(openApi(served)));
+  app.get("/openapi.json", (context) => context.json(openApi(served, routes.planning.model.family)));
   app.notFound((context) => {
     const { status, body } = errorAnswer(
       new RequestError(404, "there is nothing at this address: /openapi.json describes what is", "not_found"),

@@ -42,7 +42,7 @@ export function estimateRoute(
 ): (request: Request) => Promise<Response> {
   return async (request) => {
     const clip = readClip(await readBody(request), served, store.clipPath(newId())),
-      { settings, record } = await planning.ready(clip);
+      { settings, record } = await planning.ready(clip, { pictures: false });
     checkSize(settings);
     const { grid } = planning.model.layout(settings), gpu = await queue.gpu;
     const { density: computed, memory = null, obstacle = null, seconds } = gpu ? await side.cost({ gpu, clip }) : {};
@@ -102,6 +102,10 @@ const TIMELESS = [
   "negativePrompt",
   "seed",
   "quality",
+  "image",
+  "imageDigest",
+  "lastImage",
+  "lastImageDigest",
   "adapter",
   "source",
   "precision",

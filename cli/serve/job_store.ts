@@ -1,10 +1,13 @@
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { removeUnfinishedIn } from "../../gpu/native/replace_file.ts";
 import { parseJson } from "../../model/checkpoint/parse_json.ts";
 import { fileError, isNotFound } from "../../model/files/file_error.ts";
 import { writeAtomically } from "../../model/files/output.ts";
+import type { BatchValues } from "../../tools/program/clip/batch_options.ts";
+import type { ImageValues } from "../../tools/program/clip/image_options.ts";
 import { hasEnded, ID, type Job } from "./job.ts";
+import type { SentPictures } from "./pictures.ts";
 
 /**
  * The jobs of a folder, without opening it as a server does, and whether a server uses it; undefined if none ever did.
@@ -25,6 +28,9 @@ export async function lookAtJobs(folder: string): Promise<{ jobs: Job[]; isServe
 
 /** The file that a server holds a lock on, so that no second one uses its folder. */
 const LOCK = ".tilereel-serve.lock";
+
+/** The end of a picture's name. */
+const PICTURE = /\.(last-)?image\.\w+$/;
 
 /** A clip that was begun as many times, and never ended, may be what ends the server. */
 const MOST_BEGINNINGS = 3;
@@ -50,9 +56,11 @@ export class JobStore implements Disposable {
       throw new TilereelError(`another server uses the folder ${folder}: end it, or name another folder with --out`);
     }
     removeUnfinishedIn(folder);
-    const store = new JobStore(folder, lock);
-    for (const job of await readJobs(folder)) {
-      const clip = { ...job.clip, out: store.clipPath(job.id) };
+    const store = new JobStore(folder, lock), jobs = await readJobs(folder);
+    await removeStrayPictures(folder, jobs);
+    for (const job of jobs) {
+      // The folder may have another name than when they were written.
+      const clip = { ...job.clip, values: withPictures(job.clip.values, folder), out: store.clipPath(job.id) };
       store.#jobs.set(job.id, hasEnded(job) ? { ...job, clip } : { ...goneOn(job), clip });
     }
     return store;
@@ -79,6 +87,17 @@ export class JobStore implements Disposable {
   /** Where a job's map of tiles is written. */
   tileMapPath(id: string): string {
     return join(this.folder, `${id}.tiles.safetensors`);
+  }
+
+  /** Keeps the pictures of a job that is to come. They are removed with it. */
+  async putPictures(id: string, pictures: SentPictures): Promise<ImageValues> {
+    const paths = Object.entries(pictures).map(([name, { ending, bytes }]) => ({
+      ...{ name, bytes, path: join(this.folder, `${id}.${name}.${ending}`) },
+    }));
+    for (const { path, bytes } of paths) {
+      await writeAtomically(path, (temporary) => Deno.writeFile(temporary, bytes));
+    }
+    return Object.fromEntries(paths.map(({ name, path }) => [name, path]));
   }
 
   /** Keeps a job, new or changed. It resolves when the job is on the disk. */
@@ -119,6 +138,15 @@ export class JobStore implements Disposable {
   }
 }
 
+/** Values with the pictures of a folder. */
+function withPictures(values: BatchValues, folder: string): BatchValues {
+  const names = ["image", "last-image"] as const;
+  const moved = names.flatMap((name) =>
+    values[name] === undefined ? [] : [[name, join(folder, basename(values[name]))]]
+  );
+  return { ...values, ...Object.fromEntries(moved) };
+}
+
 /** A job that a server left, as the next one goes on with it. */
 function goneOn({ begun = 0, ...job }: Job): Job {
   if (begun < MOST_BEGINNINGS) return { ...job, begun, status: "queued" };
@@ -126,6 +154,15 @@ function goneOn({ begun = 0, ...job }: Job): Job {
     `the server ended ${MOST_BEGINNINGS} times while it made this clip: ask for it again, with smaller settings if it ` +
     `ends the server`;
   return { ...job, begun, status: "failed", error: { code: "failed", message } };
+}
+
+/** Removes the pictures of requests that were never answered. */
+async function removeStrayPictures(folder: string, jobs: readonly Job[]): Promise<void> {
+  const ids = new Set(jobs.map(({ id }) => id));
+  for await (const { name } of Deno.readDir(folder)) {
+    const id = name.slice(0, name.indexOf("."));
+    if (ID.test(id) && PICTURE.test(name) && !ids.has(id)) await removeFile(join(folder, name));
+  }
 }
 
 async function removeFile(path: string): Promise<void> {

@@ -2,6 +2,8 @@ import config from "../../deno.json" with { type: "json" };
 import { requestOptions } from "../../tools/program/clip/batch_options.ts";
 import { METHODS } from "../../tools/program/clip/method_options.ts";
 import { withKeys } from "../../tools/program/clip/read_values.ts";
+import type { Family } from "../../model/family.ts";
+import type { ImageNeeds } from "../../model/pictures_of_clip.ts";
 import type { Option } from "../../tools/program/options.ts";
 import { type Served, TILE_MAP } from "./read_request.ts";
 
@@ -15,6 +17,7 @@ const SCENE = { description: "Equal for clips that differ in attention and cache
 /** Along frames, rows and columns. */
 const GRID = { type: "array", items: COUNT, minItems: 3, maxItems: 3 } as const;
 const NOTHING = { type: "null" } as const;
+const NEED = { enum: ["required", "optional", "none"] } as const;
 const ref = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
 const either = (...anyOf: readonly Schema[]): Schema => ({ anyOf });
 const object = (
@@ -27,7 +30,7 @@ const object = (
 });
 
 /** The description of the server in OpenAPI 3.1. What a request may say is the table of options that `generate` has. */
-export function openApi({ model, defaults }: Served): Schema {
+export function openApi({ model, defaults }: Served, { images }: Pick<Family, "images">): Schema {
   const id = { name: "id", in: "path", required: true, schema: TEXT };
   const json = (schema: Schema): Schema => ({ "application/json": { schema } });
   const answers = (description: string, content: Schema): Schema => ({
@@ -51,7 +54,7 @@ export function openApi({ model, defaults }: Served): Schema {
             required: true,
             content: {
               "application/json": { schema: ref("CreateVideo") },
-              "multipart/form-data": { schema: ref("CreateVideo") },
+              "multipart/form-data": { schema: ref(images ? "CreateVideoOfPictures" : "CreateVideo") },
             },
           },
           responses: answers("The job.", json(ref("Video"))),
@@ -99,6 +102,14 @@ export function openApi({ model, defaults }: Served): Schema {
           operationId: "previewVideo",
           summary: "The clip so far, as a contact sheet, while it is denoised.",
           responses: answers("A picture.", { "image/png": {} }),
+        },
+      },
+      "/v1/videos/{id}/pictures/{name}": {
+        parameters: [id, { name: "name", in: "path", required: true, schema: { enum: ["image", "last-image"] } }],
+        get: {
+          operationId: "pictureOfVideo",
+          summary: "A picture that the video was made of.",
+          responses: answers("The file that was sent.", { "image/*": {} }),
         },
       },
       "/v1/videos/{id}/events": {
@@ -194,6 +205,7 @@ export function openApi({ model, defaults }: Served): Schema {
     components: {
       schemas: {
         CreateVideo: createVideo(model),
+        ...images && { CreateVideoOfPictures: withPictures(createVideo(model), images) },
         Video: object({
           id: TEXT,
           object: { const: "video" },
@@ -217,6 +229,7 @@ export function openApi({ model, defaults }: Served): Schema {
               notes: { type: "array", items: TEXT },
               routed: { type: "boolean" },
               tiles: { type: "boolean" },
+              pictures: object({ image: TEXT }, { "last-image": TEXT }),
             },
           }),
         }),
@@ -232,6 +245,7 @@ export function openApi({ model, defaults }: Served): Schema {
         Model: object({
           ...{ id: { const: model }, object: { const: "model" }, created: COUNT, owned_by: { const: "tilereel" } },
           defaults: { type: "object", default: defaults },
+          pictures: object({ image: NEED, "last-image": NEED }),
         }),
         Routes: object({
           routes: { type: "array", items: { type: "array", items: { type: "string", pattern: "^[012]+$" } } },
@@ -285,7 +299,7 @@ export function openApi({ model, defaults }: Served): Schema {
 }
 
 /** The keys of a request. Numbers may also be given as texts, as forms have them. */
-function createVideo(model: string): Schema {
+function createVideo(model: string) {
   const options = Object.entries(requestOptions).map(([name, option]) => {
     const [method] = Object.entries(METHODS).find(([, { options }]) => Object.hasOwn(options, name)) ?? [];
     // The page must know what makes no other scene.
@@ -303,6 +317,22 @@ function createVideo(model: string): Schema {
         description: "For Veda: whether to keep which tiles each tile looks at.",
         ...either({ type: "boolean" }, { enum: ["true", "false"] }, NOTHING),
       },
+    },
+  };
+}
+
+/** A request with the pictures that a model takes. */
+function withPictures(request: ReturnType<typeof createVideo>, { image, lastImage }: ImageNeeds): Schema {
+  const file = (description: string) => ({ description, type: "string", contentMediaType: "image/*" });
+  const first =
+    "The picture that the clip begins with: a PNG, JPEG, WebP or GIF. It is scaled and cropped to its size.";
+  return {
+    ...request,
+    required: [...request.required, ...image === "required" ? ["input_reference"] : []],
+    properties: {
+      ...request.properties,
+      ...image !== "none" && { input_reference: file(first) },
+      ...lastImage !== "none" && { last_image: file("The picture that the clip ends with.") },
     },
   };
 }

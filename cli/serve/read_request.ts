@@ -19,11 +19,21 @@ export interface Served {
   readonly values: BatchValues;
 }
 
-/** The longest request: a prompt and its settings. */
+/** The longest request without pictures: a prompt and its settings. */
 const LONGEST_BODY = 1 << 20;
+/** Who sends nothing for so long, in ms, is not waited for. */
+const PATIENCE = 30_000;
 
 /** Keys of OpenAI's API that are no options of a clip. */
-const OPENAI_KEYS = ["model", "seconds", "input_reference"] as const;
+const OPENAI_KEYS = ["model", "seconds"] as const;
+
+/** How much a request may ask of the server before it is read. */
+export interface BodyLimits {
+  /** The bytes that pictures in a form may have. */
+  readonly pictures?: number;
+  /** How long, in ms, the next bytes may take. */
+  readonly patience?: number;
+}
 
 /** The key that asks for a map of tiles. */
 export const TILE_MAP = "tile-map";
@@ -43,19 +53,23 @@ export function asksForTileMap({ [TILE_MAP]: asked }: Readonly<Record<string, un
 }
 
 /**
- * The body of a request as an object: of JSON, or of a form whose values are texts.
+ * The body of a request as an object: of JSON, or of a form, whose values are texts and files.
  *
- * @throws {RequestError} if it is neither
+ * @throws {RequestError} if it is neither, too large or too slow
  */
-export async function readBody(request: Request): Promise<Readonly<Record<string, unknown>>> {
+export async function readBody(
+  request: Request,
+  { pictures = 0, patience = PATIENCE }: BodyLimits = {},
+): Promise<Readonly<Record<string, unknown>>> {
   const type = request.headers.get("content-type") ?? "";
   if (/^application\/json\b/i.test(type)) {
-    const body = asJson(new TextDecoder().decode(await bytesOf(request)));
+    const body = asJson(new TextDecoder().decode(await bytesOf(request, LONGEST_BODY, patience)));
     if (!isJsonObject(body)) throw new RequestError(400, 'the request must be a JSON object, with the key "prompt"');
     return body;
   }
   if (/^(multipart\/form-data|application\/x-www-form-urlencoded)\b/i.test(type)) {
-    const form = await new Response(await bytesOf(request), { headers: { "content-type": type } }).formData().catch(
+    const bytes = await bytesOf(request, LONGEST_BODY + pictures, patience);
+    const form = await new Response(bytes, { headers: { "content-type": type } }).formData().catch(
       () => {
         throw new RequestError(400, "the request is not a complete form: send it again");
       },
@@ -65,18 +79,35 @@ export async function readBody(request: Request): Promise<Readonly<Record<string
   throw new RequestError(415, `the request has the type ${quoted(type)}, but application/json was expected`);
 }
 
-/** @throws {RequestError} if there are too many */
-async function bytesOf(request: Request): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array<ArrayBuffer>[] = [];
+/** @throws {RequestError} if there are more than `most`, or the next do not come */
+async function bytesOf(request: Request, most: number, patience: number): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array<ArrayBuffer>[] = [], reader = request.body?.getReader();
   let length = 0;
-  for await (const chunk of request.body ?? []) {
-    length += chunk.length;
-    if (length > LONGEST_BODY) {
-      throw new RequestError(413, `a request may have ${LONGEST_BODY} bytes at most`, "too_large");
+  try {
+    for (;;) {
+      const { value } = await inTime(reader?.read(), patience) ?? {};
+      if (!value) return new Uint8Array(await new Blob(chunks).arrayBuffer());
+      length += value.length;
+      if (length > most) throw new RequestError(413, `a request may have ${most} bytes at most`, "too_large");
+      chunks.push(value);
     }
-    chunks.push(chunk);
+  } finally {
+    // What else is sent is not read.
+    reader?.cancel().catch(() => {});
   }
-  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
+async function inTime<T>(work: Promise<T> | undefined, patience: number): Promise<T | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const why = `nothing of the request came for ${patience / 1000} s: send it again`;
+    timer = setTimeout(() => reject(new RequestError(408, why, "too_slow")), patience);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function asJson(text: string): unknown {
@@ -102,14 +133,6 @@ export function readClip(
   if (openAi.model !== undefined && openAi.model !== model) {
     const name = typeof openAi.model === "string" ? quoted(openAi.model) : "another";
     throw new RequestError(404, `this server has the model ${quoted(model)}, not ${name}`, "model_not_found", "model");
-  }
-  if (openAi.input_reference !== undefined) {
-    throw new RequestError(
-      400,
-      "this server takes no pictures yet: leave input_reference out",
-      null,
-      "input_reference",
-    );
   }
   const asked = Object.fromEntries(Object.entries(body).filter(([key]) => !OWN_KEYS.includes(key)));
   const { prompt, ...values } = readValues(asked, requestOptions, "the request");

@@ -5,7 +5,7 @@ import { withKeys } from "../../tools/program/clip/read_values.ts";
 /** An answer to a request that cannot be done, with one sentence. */
 export class RequestError extends Error {
   constructor(
-    readonly status: 400 | 401 | 403 | 404 | 409 | 413 | 415,
+    readonly status: 400 | 401 | 403 | 404 | 408 | 409 | 413 | 415,
     message: string,
     readonly code: string | null = null,
     readonly param: string | null = null,

@@ -46,7 +46,8 @@ async function answer(id: number, work: SideTask): Promise<void> {
 
 async function costOf({ gpu: facts, clip }: Extract<SideTask, { readonly task: "cost" }>): Promise<Cost> {
   planning ??= await PlanningModel.open(opening!.open);
-  const ready = await planning.ready(clip), { settings, methods: { options: { attention } } } = ready;
+  const ready = await planning.ready(clip, { pictures: false }),
+    { settings, methods: { options: { attention } } } = ready;
   const { model } = planning, gpu = dryGpuOf(facts), known = knownGpu(gpu), { precision } = gpu;
   const { timesteps } = createScheduler(model.scheduler, { ...settings, kind: settings.scheduler });
   const density = await expectedDensity(gpu, model, { ...settings, timesteps: [...timesteps] }, attention);

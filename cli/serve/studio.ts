@@ -45,6 +45,7 @@ export function studioFiles(): ReadonlyMap<string, StudioFile> {
     }],
     ["/style.css", file("style.css", CSS)],
     ["/trainings.css", file("trainings.css", CSS)],
+    ["/pictures.css", file("pictures.css", CSS)],
     ["/uplot.css", { ...file("uplot.css", CSS), ...isSource && { read: () => Deno.readFile(chartStyle()) } }],
     ["/studio.js", { ...file("studio.js", "text/javascript; charset=utf-8"), ...isSource && { read: bundled } }],
   ]);

@@ -2,11 +2,13 @@ import { type Context, Hono } from "hono";
 import { quoted } from "../../gpu/common/errors.ts";
 import { TileMap } from "../../model/veda/tile_map.ts";
 import { isNotFound } from "../../model/files/file_error.ts";
+import type { Clip } from "../generate/clip_plan.ts";
 import { fileAnswer } from "../../tools/program/file_answer.ts";
 import type { PlanningModel } from "../generate/plan.ts";
 import { eventStream, type Send } from "./event_stream.ts";
 import { hasEnded, ID, type Job, newId } from "./job.ts";
 import type { JobStore } from "./job_store.ts";
+import { aboutPicture, mostPictureBytes, pictureType, takePictures } from "./pictures.ts";
 import type { Queue } from "./queue.ts";
 import { asksForTileMap, readBody, readClip, type Served, TILE_MAP } from "./read_request.ts";
 import { RequestError } from "./request_error.ts";
@@ -46,24 +48,38 @@ export function videoRoutes({ store, queue, side, planning, served, checkSize }:
     return await TileMap.open(store.tileMapPath(id));
   };
 
-  app.post("/", async (context) => {
-    if (store.waiting >= LONGEST_QUEUE) {
-      throw new RequestError(409, `${LONGEST_QUEUE} videos are waiting: ask again when some are done`, "queue_full");
-    }
-    const id = newId(), body = await readBody(context.req.raw), clip = readClip(body, served, store.clipPath(id));
-    const { settings: { width, height, frames, fps }, record } = await planning.ready(clip);
+  const readyJob = async (id: string, clip: Clip, tileMap: boolean): Promise<Job> => {
+    const { defaults } = served, pixels = defaults.width * defaults.height;
+    const { settings: { width, height, frames, fps }, record } = await planning.ready(clip, { pixels });
     checkSize({ width, height, frames });
-    const tileMap = asksForTileMap(body);
     if (tileMap && record.attention !== "veda" && record.fullBranch !== "veda") {
       const why =
         `"${TILE_MAP}" needs tiles, but "attention" ${record.attention} selects none: use veda, or leave it out`;
       throw new RequestError(400, why, null, TILE_MAP);
     }
-    const created = Date.now() / 1000;
-    const job: Job = {
-      ...{ id, created, clip, width, height, frames, fps, status: "queued", scene: sceneOf(record) },
+    const sized = { ...clip, values: { ...clip.values, size: { width, height } } }, created = Date.now() / 1000;
+    return {
+      ...{ id, created, clip: sized, width, height, frames, fps, status: "queued", scene: sceneOf(record) },
       ...tileMap && { tileMap },
     };
+  };
+
+  app.post("/", async (context) => {
+    if (store.waiting >= LONGEST_QUEUE) {
+      throw new RequestError(409, `${LONGEST_QUEUE} videos are waiting: ask again when some are done`, "queue_full");
+    }
+    const id = newId(), { family } = planning.model;
+    const body = await readBody(context.req.raw, { pictures: mostPictureBytes(family) });
+    const { fields, pictures } = await takePictures(body, family);
+    const { size: _, ...values } = served.values, isShaped = pictures.image && fields.size === undefined;
+    // A clip has the proportions of its picture, unless the request names another size.
+    const asked = readClip(fields, isShaped ? { ...served, values } : served, store.clipPath(id));
+    const paths = await store.putPictures(id, pictures);
+    const clip = { ...asked, values: { ...asked.values, ...paths } };
+    const job = await readyJob(id, clip, asksForTileMap(body)).catch(async (error) => {
+      await store.remove(id);
+      throw aboutPicture(error, paths, pictures);
+    });
     await queue.add(job);
     return context.json(object(store.get(id) ?? job));
   });
@@ -121,6 +137,14 @@ export function videoRoutes({ store, queue, side, planning, served, checkSize }:
     const { preview } = queue.running(jobOf(context).id) ?? {};
     if (!preview) throw new RequestError(404, "there is no preview of this video now", "no_preview");
     return context.body(preview, 200, { "content-type": "image/png", "cache-control": "no-store" });
+  });
+
+  app.get("/:id/pictures/:name", async (context) => {
+    const { values } = jobOf(context).clip, name = context.req.param("name");
+    const path = name === "image" || name === "last-image" ? values[name] : undefined;
+    const file = path === undefined ? undefined : await Deno.open(path).catch(() => undefined);
+    if (!file) throw new RequestError(404, `the video was made without a picture ${quoted(name)}`, "not_found");
+    return await fileAnswer(file, undefined, pictureType(path!));
   });
 
   app.get("/:id/routes", (context) => {

@@ -3,6 +3,9 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 /** The most pixels of a picture or a frame that is read: 8K video has 33.2 million. */
 const MOST_PIXELS = 2 ** 25;
 
+/** The most bytes of a picture's file: photographs in 8K have up to 60 million as PNG. */
+export const MOST_PICTURE_BYTES = 2 ** 26;
+
 /**
  * Checks the size of a foreign picture before it is decoded: a file of a few bytes can ask for gigabytes.
  *

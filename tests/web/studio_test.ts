@@ -1,10 +1,11 @@
 /// <reference lib="dom" />
 import { assert, assertEquals } from "@std/assert";
 import { join } from "node:path";
-import type { Browser, Page } from "playwright-core";
+import type { Browser, Locator, Page } from "playwright-core";
 import { readRecord } from "../../model/video/record.ts";
 import { type Server, startServer } from "../cli/serve/server.ts";
-import { inTempDir } from "../process.ts";
+import { writeImageModel } from "../image_model.ts";
+import { inTempDir, ROOT } from "../process.ts";
 import { CHROMIUM, openBrowser, watchPage } from "./chromium.ts";
 
 const PATIENCE = { timeout: 60_000 };
@@ -13,7 +14,11 @@ const PATIENCE = { timeout: 60_000 };
 const QUICK = { size: "32x32", frames: "5", steps: "2", seed: "7" };
 
 /** Runs a test with a server and a browser. */
-function studioTest(name: string, test: (page: Page, server: Server, dir: string) => Promise<void>) {
+function studioTest(
+  name: string,
+  test: (page: Page, server: Server, dir: string) => Promise<void>,
+  options: (dir: string) => Promise<string[]> = () => Promise.resolve([]),
+) {
   Deno.test({
     name,
     ignore: CHROMIUM === undefined,
@@ -22,7 +27,7 @@ function studioTest(name: string, test: (page: Page, server: Server, dir: string
     sanitizeResources: false,
     fn: () =>
       inTempDir(async (dir) => {
-        await using server = await startServer(dir, ["--training", join(dir, "runs")]);
+        await using server = await startServer(dir, ["--training", join(dir, "runs"), ...await options(dir)]);
         let browser: Browser | undefined;
         try {
           browser = await openBrowser({ webgpu: false });
@@ -170,6 +175,28 @@ studioTest("the studio draws the figures of a training while it runs", async (pa
   ]);
   await training.locator("summary").press("Enter");
   await training.locator("figure").first().waitFor({ state: "detached" });
+});
+
+studioTest("the studio makes a clip of a picture, and uses it again", async (page, _, dir) => {
+  const file = (name: string) => join(ROOT, "tests/fixtures/tiny_wan_a14b_pipeline", name);
+  const [first, last] = ["Picture to begin with", "Picture to end with (optional)"].map((label) =>
+    page.getByLabel(label, { exact: true })
+  ) as [Locator, Locator];
+  await first.setInputFiles(file("first.png"));
+  await last.setInputFiles(file("last.png"));
+  await page.getByRole("button", { name: "Remove the picture to end with" }).click();
+  await render(page, { prompt: "a cat", steps: "1", frames: "5" });
+  await page.getByRole("button", { name: "Remove the picture to begin with" }).click();
+  await page.getByRole("button", { name: "Use these settings" }).click();
+  await page.waitForFunction(() => document.querySelectorAll(".picture img:not([hidden])").length === 1);
+  await render(page, { prompt: "a cat", seed: "8" });
+  await Deno.writeTextFile(join(dir, "no.png"), "no picture");
+  await first.setInputFiles(join(dir, "no.png"));
+  await page.click("#render");
+  await page.getByText('"input_reference" is no PNG, JPEG, WebP or GIF: send one of these').waitFor(PATIENCE);
+}, async (dir) => {
+  await writeImageModel(join(dir, "model"));
+  return ["--model", join(dir, "model")];
 });
 
 studioTest("the studio can be used with the keyboard alone", async (page) => {

@@ -20,11 +20,13 @@ export interface ReadyImages {
 /**
  * Reads the pictures that were named.
  *
+ * @param pixels about how many a clip has that has the proportions of the first
  * @throws {TilereelError} with the `option`, if the model does not take them or needs others, or one cannot be read
  */
 export async function readyImages(
   { image, "last-image": lastImage }: ImageValues,
   model: Pick<FamilyModel, "family" | "defaults">,
+  pixels = model.defaults.width * model.defaults.height,
 ): Promise<ReadyImages> {
   checkPictures(model, { image, lastImage }, (option) => `name it with --${option} FILE`);
   const [first, last] = await Promise.all(
@@ -37,6 +39,6 @@ export async function readyImages(
       string,
       string
     >,
-    defaults: first ? { ...defaults, ...sizeLike(first, defaults.width * defaults.height, side) } : defaults,
+    defaults: first ? { ...defaults, ...sizeLike(first, pixels, side) } : defaults,
   };
 }

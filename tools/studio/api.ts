@@ -49,10 +49,19 @@ export async function ask<T>(path: string, init: RequestInit = {}): Promise<T> {
   return body;
 }
 
-/** Asks for a clip. */
-export async function create(values: Readonly<Record<string, unknown>>): Promise<VideoJob> {
-  const headers = { "content-type": "application/json" };
-  return await ask("/v1/videos", { method: "POST", headers, body: JSON.stringify(values) });
+/** Asks for a clip, of pictures where there are some. */
+export async function create(
+  values: Readonly<Record<string, unknown>>,
+  pictures: Readonly<Record<string, File>> = {},
+): Promise<VideoJob> {
+  if (Object.keys(pictures).length === 0) {
+    const headers = { "content-type": "application/json" };
+    return await ask("/v1/videos", { method: "POST", headers, body: JSON.stringify(values) });
+  }
+  const body = new FormData();
+  for (const [key, value] of Object.entries(values)) body.append(key, String(value));
+  for (const [key, file] of Object.entries(pictures)) body.append(key, file);
+  return await ask("/v1/videos", { method: "POST", body });
 }
 
 /** Told of jobs. */

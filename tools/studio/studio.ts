@@ -16,6 +16,7 @@ import { type Compared, Comparison } from "./comparison.ts";
 import { Curve } from "./curve.ts";
 import { Cost } from "./cost.ts";
 import { JobList } from "./job_list.ts";
+import { PictureFields, type PictureNeeds } from "./picture_fields.ts";
 import { buildFields, formValues, useSettings } from "./settings_form.ts";
 import { Together } from "./together.ts";
 import { Trainings } from "./trainings.ts";
@@ -38,7 +39,7 @@ const queue = new JobList(jobs, (id) => attempt(() => ask(`/v1/videos/${id}/canc
 /** The clips of the gallery by their ids. */
 const cards = new Map<string, HTMLLIElement>();
 let compared: readonly Compared[] = [];
-let curve: Curve | undefined, last: string | undefined;
+let curve: Curve | undefined, last: string | undefined, pictures: PictureFields | undefined;
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -75,7 +76,10 @@ async function attempt(work: () => Promise<void>) {
 }
 
 async function open(): Promise<void> {
-  const { data: [model] } = await ask<{ data: { id: string; defaults: { fps: number } }[] }>("/v1/models");
+  const { data: [model] } = await ask<{
+    data: { id: string; defaults: { fps: number }; pictures: PictureNeeds }[];
+  }>("/v1/models");
+  pictures = new PictureFields(byId("pictures"), model!.pictures);
   together.fps = model!.defaults.fps;
   byId("model").textContent = `Renders with ${model!.id} on this machine.`;
   const { components } = await ask<{
@@ -138,7 +142,7 @@ async function render(): Promise<void> {
   const values: Record<string, unknown> = formValues(), copies = Number(byId<HTMLInputElement>("copies").value);
   const seed = values.seed === undefined ? undefined : Number(values.seed);
   for (let i = 0; i < copies; i++) {
-    const job = await create(seed === undefined || seed < 0 ? values : { ...values, seed: seed + i });
+    const job = await create(seed === undefined || seed < 0 ? values : { ...values, seed: seed + i }, pictures?.chosen);
     queued(job);
   }
 }
@@ -175,7 +179,11 @@ function showEmpty(): void {
 /** Adds the card of a clip to the gallery. */
 function card(job: VideoJob): HTMLLIElement {
   const item = clipCard(job, {
-    ...{ together, attempt, use: useSettings },
+    ...{ together, attempt },
+    use: (record) => {
+      useSettings(record);
+      attempt(async () => await pictures?.use(job.tilereel.pictures));
+    },
     compare: setCompared,
     curve: (of) => curve!.show(of),
     remove: async ({ id }) => {
@@ -194,11 +202,16 @@ function setCompared(entry: Compared, isCompared: boolean): void {
   comparison.show(compared);
 }
 
-/** Takes the settings of a clip that tilereel wrote. */
+/** Takes the settings of a clip that tilereel wrote, or a picture to make a clip of. */
 async function useFile(file: File): Promise<void> {
   const record = await readFileRecord(memoryFile(file.name, new Uint8Array(await file.arrayBuffer())));
-  if (!record) throw new Error(`${file.name} does not say how it was made: drop a clip that tilereel wrote`);
+  if (!record) {
+    if (file.type.startsWith("image/") && pictures?.take(file)) return;
+    throw new Error(`${file.name} does not say how it was made: drop a clip that tilereel wrote`);
+  }
   useSettings(record);
+  await pictures?.use();
+  if (record.image) throw new Error(`the clip was made of the picture ${record.image}: choose it, too`);
 }
 
 function randomSeed(): number {

@@ -1,6 +1,7 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { fileAt } from "../../files/disk.ts";
 import { readBytes, readPart } from "../../files/store.ts";
+import { MOST_PICTURE_BYTES } from "../../picture/limits.ts";
 import type { Picture } from "../../picture/picture.ts";
 import { readWithFfmpeg } from "./ffmpeg.ts";
 import { readGif } from "./gif.ts";
@@ -18,13 +19,14 @@ export async function readPicture(path: string): Promise<Picture> {
   const stored = fileAt(path), wanted = "a picture";
   using file = await stored.open(wanted);
   const start = await readPart(file, 0, 12);
-  const still = decodeStill(path, start, async () => await readBytes(stored));
+  const whole = async () => await readBytes(stored, wanted, MOST_PICTURE_BYTES);
+  const still = decodeStill(path, start, whole);
   if (still) return await still;
-  if (isWebp(start)) return await decodeWebp(path, await readBytes(stored));
+  if (isWebp(start)) return await decodeWebp(path, await whole());
   const isGif = String.fromCharCode(...start.subarray(0, 4)) === "GIF8";
   const first = await firstOf(
     isGif
-      ? readGif(path, await readBytes(stored))
+      ? readGif(path, await whole())
       : readWithFfmpeg(path, { frames: 1 }, "it is no PNG, JPEG, GIF or WebP", "make it a PNG or a JPEG"),
   );
   if (!first) throw new TilereelError(`${path} has no picture in it; name another file`);

@@ -1,6 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import OpenAI, { APIError } from "openai";
 import { join } from "node:path";
+import { readBody } from "../../../cli/serve/read_request.ts";
+import { RequestError } from "../../../cli/serve/request_error.ts";
 import { readRecord } from "../../../model/video/record.ts";
 import { inTempDir, listFiles } from "../../process.ts";
 import { Api, type Fields } from "./api.ts";
@@ -82,6 +84,13 @@ Deno.test("a hostile request is refused, and the server goes on", () =>
     assertEquals((await post("a=1", "text/plain")).status, 415);
     assertEquals((await post("--x\r\n", "multipart/form-data; boundary=x")).status, 400);
     assertEquals((await post(`{"prompt":"${"a".repeat(2 << 20)}"}`, json)).status, 413);
+    assertEquals(
+      (await post(`prompt=a&negative=${"a".repeat(2 << 20)}`, "application/x-www-form-urlencoded")).status,
+      413,
+    );
+    assertEquals((await post("\xff\xfe", json)).status, 400);
+    assertEquals((await post('{"prompt":"a","__proto__":{"steps":1}}', json)).status, 400);
+    assertEquals((await post('{"prompt":"a"}', json, { origin: "null" })).status, 403);
     assertEquals((await post('{"prompt":"a"}', json, { origin: "https://evil.example" })).status, 403);
     for (const path of ["/../../etc/passwd", "/..%2f..%2fetc%2fpasswd", "/video_1%00/content", "/%ff/content"]) {
       assertEquals((await api.ask("Video", `/v1/videos${path}`)).status, 404, path);
@@ -94,6 +103,22 @@ Deno.test("a hostile request is refused, and the server goes on", () =>
     assertEquals((await api.ask("Health", "/health")).status, 200);
     assertEquals(server.errors(), "");
   }));
+
+Deno.test("a request whose bytes stop to come is given up", async () => {
+  let isCancelled = false;
+  const body = new ReadableStream({
+    start: (controller) => controller.enqueue(new TextEncoder().encode('{"prompt":')),
+    cancel: () => void (isCancelled = true),
+  });
+  const request = new Request("http://localhost/", {
+    method: "POST",
+    body,
+    headers: { "content-type": "application/json" },
+  });
+  const error = await readBody(request, { patience: 20 }).catch((error) => error);
+  assert(error instanceof RequestError && error.message.startsWith("nothing of the request came"), `${error}`);
+  assertEquals([error.status, isCancelled], [408, true]);
+});
 
 Deno.test("a job is cancelled, waiting or running, and a killed server goes on with the others", () =>
   inTempDir(async (dir) => {

@@ -1,3 +1,4 @@
+import { takePictures } from "../../../cli/serve/pictures.ts";
 import { readBody, readClip } from "../../../cli/serve/read_request.ts";
 import { errorAnswer } from "../../../cli/serve/request_error.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
@@ -16,7 +17,8 @@ const REQUEST = {
   keep: 0.3,
 };
 const FORM = "prompt=a+cat&seconds=4&size=832x480";
-const MULTIPART = '--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na cat\r\n--x--\r\n';
+const MULTIPART = '--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na cat\r\n' +
+  '--x\r\nContent-Disposition: form-data; name="input_reference"; filename="a"\r\n\r\nGIF89a\r\n--x--\r\n';
 const DEFAULTS = { width: 832, height: 480, frames: 81, fps: 16, steps: 50, guidance: 5, textTokens: 512 };
 
 /** Reads a request as the server does. A refusal becomes what the client is told. */
@@ -24,7 +26,9 @@ async function read(type: string, body: BodyInit): Promise<void> {
   const request = new Request("http://localhost/", { method: "POST", headers: { "content-type": type }, body });
   try {
     const served = { model: "demo", defaults: DEFAULTS, multiples: { side: 16, frames: 4 }, values: {} };
-    readClip(await readBody(request), served, "out.mp4");
+    const images = { image: "optional", lastImage: "optional" } as const;
+    const { fields } = await takePictures(await readBody(request, { pictures: 1e6 }), { name: "demo", images });
+    readClip(fields, served, "out.mp4");
   } catch (error) {
     const { status, body: { error: { message } } } = errorAnswer(error);
     if (status === 500) throw error;
