@@ -25,7 +25,13 @@ const options = {
     overwrite: flag({
       help: "Replace existing clips that were made with other settings; without this option they are kept. Clips " +
         "that were made with the same settings are skipped.",
-      elsewhere: ["force", "f", "y", "no-resume"],
+      elsewhere: ["force", "f", "y"],
+    }),
+    "no-resume": flag({
+      help:
+        "Begin clips anew that were broken off. Without this option, the same command goes on with them, and ends " +
+        "with the same bytes: clips that take longer than two minutes are kept about once a minute.",
+      elsewhere: ["restart", "fresh"],
     }),
     format: choice({
       choices: VIDEO_FORMATS,

@@ -1,10 +1,11 @@
 import { relative } from "node:path";
-import { DeviceLostError, printable, TilereelError } from "../../gpu/common/errors.ts";
+import { DeviceLostError, NotFiniteError, printable, TilereelError } from "../../gpu/common/errors.ts";
 import { openGpu } from "../../gpu/native/open.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { LastingPipeline, type OpenOptions } from "../../model/lasting_pipeline.ts";
 import type { VideoPipeline } from "../../model/pipeline.ts";
 import { type OnProgress, overall, partOf } from "../../model/progress.ts";
+import { goesOnText, type SamplingState } from "../../model/sampling_state.ts";
 import type { GenerateValues } from "../commands/generate.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
 import { checkProfile } from "../../tools/program/profile.ts";
@@ -22,6 +23,7 @@ import { type Plan, planRun, type ReadyClip } from "./plan.ts";
 import { checkPreview, PreviewFile, removePreviews } from "./preview.ts";
 import { renderClip, type RenderOptions } from "./render_clip.ts";
 import { RANDOM_SEED } from "../../tools/program/clip/clip_settings.ts";
+import { removeUnfinishedClip, UnfinishedClip } from "./unfinished.ts";
 import { brokenOff, clipLines, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
 import { openWorkshop, type Workshop } from "./workshop.ts";
 
@@ -46,12 +48,17 @@ export async function generate(given: GenerateValues, prompt: string | undefined
   using run = new Run(plan, todo, log);
   run.tellShard();
   run.tellKept(sorted);
+  // A run may have been killed just after it had written the clip.
+  for (const { out } of sorted.made) await removeUnfinishedClip(out);
   const failed: FailedClip[] = [];
   let rendered = 0;
   using _ = new Farewell(() => {
-    if (!isBatch || values.quiet) return;
-    const done = sorted.made.length + rendered;
-    run.output.warn(brokenOff(done, clips.length, goOnLine(plan)));
+    if (values.quiet) return;
+    const done = sorted.made.length + rendered, goOn = goOnLine(plan);
+    if (isBatch) run.output.warn(brokenOff(done, clips.length, goOn));
+    else if (run.saved) {
+      run.output.warn(`Stopped after step ${run.saved.step} of ${run.saved.steps}, which is kept. ${goOn}`);
+    }
   });
   for (const [i, clip] of todo.entries()) {
     try {
@@ -84,6 +91,8 @@ class Run implements Disposable {
   readonly output: Output;
   readonly #workshop = new LastingPipeline((options) => this.#openWorkshop(options));
   #hasLoaded = false;
+  /** The clip that is being made. */
+  #unfinished: UnfinishedClip | undefined;
   /** A GPU was lost, perhaps because there was no memory to upload to: then no error comes before the loss. */
   #lost = false;
 
@@ -109,6 +118,11 @@ class Run implements Disposable {
     else this.output.note(line);
   }
 
+  /** How far the clip is that is being made, if that is saved. */
+  get saved(): SamplingState | undefined {
+    return this.#unfinished?.saved;
+  }
+
   /** Reports the clips that exist already. */
   tellKept({ made, different }: SortedClips): void {
     if (this.plan.clips.length === 1 && made.length === 1) {
@@ -122,29 +136,37 @@ class Run implements Disposable {
   }
 
   /**
-   * Renders a clip; if the GPU is lost, once more on one that is opened anew.
+   * Renders a clip, or the rest of one that was broken off; if the GPU is lost, the rest on one that is opened anew.
    *
    * @throws {TilereelError} if the clip cannot be made
    */
   async render(clip: TodoClip, index: number): Promise<void> {
+    const unfinished = this.#unfinished = new UnfinishedClip(clip, this.output.note, {
+      anew: "; --no-resume begins it anew",
+      isSplit: this.plan.values["split-guidance"] !== undefined,
+    });
     try {
-      return await this.#render(clip, index);
+      await this.#render(clip, index, unfinished);
     } catch (error) {
+      // These numbers would come again.
+      if (error instanceof NotFiniteError) await unfinished.remove();
       // With its pipeline, the profile is lost.
       if (!(error instanceof DeviceLostError) || this.#workshop.current?.profile) throw error;
+      const isStreaming = (this.plan.values.weights ?? "auto") === "auto";
+      this.output.note(
+        `the GPU was lost while working, so it is opened again${
+          isStreaming ? ", with weights that are read from disk in each step," : ""
+        } and the clip ${goesOnText(unfinished.latest)}`,
+      );
+      await this.#workshop.recover();
+      this.#lost = true;
+      await this.#render(clip, index, unfinished);
     }
-    const isStreaming = (this.plan.values.weights ?? "auto") === "auto";
-    this.output.note(
-      `the GPU was lost while working, so it is opened again${
-        isStreaming ? ", with weights that are read from disk in each step," : ""
-      } and the clip begins again`,
-    );
-    await this.#workshop.recover();
-    this.#lost = true;
-    await this.#render(clip, index);
+    await unfinished.remove();
+    this.#unfinished = undefined;
   }
 
-  async #render(clip: TodoClip, index: number): Promise<void> {
+  async #render(clip: TodoClip, index: number, unfinished: UnfinishedClip): Promise<void> {
     const { plan: { tensors, like }, todo: { length }, output: { onProgress: all, ...output } } = this;
     const shown = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
     const onProgress: OnProgress = (progress) => {
@@ -154,11 +176,17 @@ class Run implements Disposable {
     // Loading is not part of a clip's time, because it serves all clips.
     const workshop = await this.#workshop.open({ onProgress: all, onNote: output.note }),
       { gpu: { settings: gpu }, pipeline } = workshop;
-    const made = await this.#previewed(
-      pipeline,
-      clip,
-      (preview) => renderClip(workshop, clip, { ...tensors, onNote: output.note, onProgress, ...preview }),
-    );
+    await unfinished.open(workshop.gpu, this.plan.values["no-resume"] ?? false);
+    const { onState, latest: resumeFrom } = unfinished;
+    const made = await this.#previewed(pipeline, clip, (preview) =>
+      renderClip(workshop, clip, {
+        ...{ ...tensors, ...preview, onState, onNote: output.note },
+        ...resumeFrom && { resumeFrom },
+        onProgress: (progress) => {
+          unfinished.onProgress(progress);
+          onProgress(progress);
+        },
+      }));
     const { record, bytes, seconds, clamped } = made;
     for (const note of like ? likeNotes(like, record) : []) output.note(note);
     output.say(clipLines(clip, made, gpu));
@@ -275,7 +303,8 @@ async function shardLog({ shard, clips, batch, values }: Plan, done: number): Pr
 /** How to continue an interrupted batch: finished clips are found by their names and records. */
 function goOnLine({ values: { prompts, seed, count = 1 }, clips, shard }: Plan): string {
   const isRandom = seed === undefined || seed === RANDOM_SEED;
-  if (prompts === undefined && count > 1 && isRandom) {
+  // Without a seed, the same command finds a single clip that was broken off.
+  if (prompts === undefined && isRandom && (count > 1 || seed === RANDOM_SEED)) {
     return `Continue with: ${commandLine()} --seed ${clips[0]!.seed}`;
   }
   const input = prompts === STDIN ? ", with the same prompts on the standard input" : "";

@@ -27,6 +27,7 @@ import { FILE_KEYS } from "./clip_record.ts";
 import { type Like, readLike } from "./like.ts";
 import type { PlannedClip } from "./made_already.ts";
 import { type ChosenShard, chosenShard, shareOf } from "../shards/shard.ts";
+import { withUnfinishedSeed } from "./unfinished.ts";
 import type { WorkshopValues } from "./workshop.ts";
 
 /**
@@ -83,7 +84,10 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
     throw new TilereelError("--quality has no effect if no MP4 is written: leave it out, or write an MP4");
   }
   using model = await PlanningModel.open(values);
-  const batch = await Promise.all(planned.map((clip) => model.ready(clip))), notes: string[] = [];
+  const { seed, latents } = values, isFree = seed === undefined && latents === undefined && prompts === undefined;
+  const goesOn = planned.length === 1 && isFree && ofClips.seed === undefined && !values["no-resume"];
+  const ready = (clip: Clip) => model.ready(clip), notes: string[] = [];
+  const batch = await Promise.all(planned.map((clip) => goesOn ? withUnfinishedSeed(clip, ready) : ready(clip)));
   // One prompt, which a task of an array may have been given, is no work to share.
   const shard = prompts === undefined ? undefined : chosenShard(values.shard, (note) => notes.push(note));
   return {

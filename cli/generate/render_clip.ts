@@ -15,7 +15,15 @@ import type { Workshop } from "./workshop.ts";
 /** What a clip is rendered with, beside its settings. The signal ends the work, as that of `generate` does. */
 export type RenderOptions = Pick<
   GenerateOptions,
-  "latents" | "embeddings" | "partner" | "onProgress" | "onNote" | "onPreview" | "signal"
+  | "latents"
+  | "embeddings"
+  | "partner"
+  | "onProgress"
+  | "onNote"
+  | "onPreview"
+  | "onState"
+  | "resumeFrom"
+  | "signal"
 >;
 
 /** A video, and what there is to say about how it was rendered. */

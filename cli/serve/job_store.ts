@@ -44,7 +44,7 @@ export class JobStore implements Disposable {
   private constructor(readonly folder: string, private readonly lock: Deno.FsFile) {}
 
   /**
-   * Reads the jobs of a folder, which is made if there is none. What was begun begins again.
+   * Reads the jobs of a folder, which is made if there is none. What was begun goes on.
    *
    * @throws {TilereelError} if another server uses it, or it cannot be used
    */
@@ -116,7 +116,8 @@ export class JobStore implements Disposable {
     await this.#inOrder(id, async () => {
       // The job's file last: without it, nobody would find the others.
       for await (const { name } of Deno.readDir(this.folder)) {
-        if (name.startsWith(`${id}.`) && name !== `${id}.json`) await removeFile(join(this.folder, name));
+        const isOwn = name.startsWith(`${id}.`) || name.startsWith(`.${id}.`);
+        if (isOwn && name !== `${id}.json`) await removeFile(join(this.folder, name));
       }
       await removeFile(this.#path(id));
     });

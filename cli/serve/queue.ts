@@ -3,6 +3,7 @@ import type { GpuFacts } from "../../gpu/device/dry.ts";
 import type { MemoryUse } from "../../gpu/memory.ts";
 import { workerUrl } from "../../model/embedded.ts";
 import type { Progress } from "../../model/progress.ts";
+import { removeUnfinishedClip } from "../generate/unfinished.ts";
 import { hasEnded, type Job } from "./job.ts";
 import type { JobStore } from "./job_store.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
@@ -146,6 +147,8 @@ export class Queue implements Disposable {
     if (!job) this.store.remove(id).catch((error) => this.onBug(String(error)));
     else if ("made" in told) this.#end(job, { ...told.made, ...notes, status: "completed" });
     else {
+      // Nobody goes on with it.
+      removeUnfinishedClip(job.clip.out).catch((error) => this.onBug(String(error)));
       const code = told.cancelled ? "cancelled" : "failed";
       this.#end(job, { ...notes, error: { code, message: told.cancelled ? "the job was cancelled" : told.error } });
     }

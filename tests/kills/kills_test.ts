@@ -70,6 +70,12 @@ const PROGRAMS: Readonly<Record<string, Killed>> = {
     args: (dir) => tilereel("generate", "--prompts", join(dir, "all.jsonl"), "--out", join(dir, "out"), "--preview"),
     isSlow: true,
   },
+  "a clip that is kept after every step": {
+    args: (dir) => {
+      const clip = ["a circle", "--seed", "1", ...QUICK, "--steps", "3", "--out", join(dir, "new/clip.gif")];
+      return program("tests/keep_every_step.ts", ["generate", ...clip]);
+    },
+  },
   "a clip with a profile": {
     args: (dir) => {
       const files = ["--out", join(dir, "new/clip.gif"), "--profile", join(dir, "profile.json")];

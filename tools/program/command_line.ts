@@ -6,9 +6,10 @@ export function lineOf(...words: readonly string[]): string {
   return ["tilereel", ...shown.map(shellQuoted)].join(" ");
 }
 
-/** The command line of this process, without --resume or with it. */
+/** The command line of this process, without --no-resume, and without --resume or with it. */
 export function commandLine(resume = false): string {
-  return lineOf(...Deno.args.filter((arg) => arg !== "--resume"), ...resume ? ["--resume"] : []);
+  const others = Deno.args.filter((arg) => arg !== "--resume" && arg !== "--no-resume");
+  return lineOf(...others, ...resume ? ["--resume"] : []);
 }
 
 /** A word as shells take it. Control characters, which could change what a terminal shows, are escaped. */

@@ -1,6 +1,6 @@
 /**
  * The server's worker, for prompts that make it fail: "crash" ends it by an error that nobody catches, "lose" loses its
- * device in the middle of the clip.
+ * device in the middle of the clip, and "lose twice" the next one, too.
  *
  * @module
  */
@@ -23,13 +23,13 @@ const { postMessage } = self;
 self.postMessage = (message: { readonly progress?: { readonly stage: string } }) => {
   postMessage.call(self, message);
   if (message.progress?.stage !== "denoise") return;
-  if (failing === "lose") device!.destroy();
+  if (failing.startsWith("lose")) device!.destroy();
   if (failing === "crash") {
     setTimeout(() => {
       throw new Error("the driver is gone");
     });
   }
-  failing = "";
+  failing = failing === "lose twice" ? "lose" : "";
 };
 
 await import("../../../cli/serve/worker.ts");

@@ -6,7 +6,7 @@ import { inTempDir } from "../../process.ts";
 
 const SIZE = { width: 32, height: 32, frames: 5 };
 
-Deno.test("a crash of the worker or a lost GPU fails one job with a sentence, and the next jobs are made", () =>
+Deno.test("a job goes on after a lost GPU; a second loss or a crash of the worker fails one job, and the next are made", () =>
   inTempDir(async (dir) => {
     const bugs: string[] = [];
     using store = await JobStore.open(dir);
@@ -20,14 +20,16 @@ Deno.test("a crash of the worker or a lost GPU fails one job with a sentence, an
       await queue.add({ id, created: 1, clip: { ...clip, values }, ...SIZE, fps: 16, status: "queued" });
       return await promise.finally(() => gone.abort());
     };
-    const jobs = await Promise.all(["crash", "a red circle", "lose", "a blue ring"].map(ended));
-    assertEquals(jobs.map(({ status }) => status), ["failed", "completed", "failed", "completed"]);
+    const jobs = await Promise.all(["crash", "a red circle", "lose twice", "a blue ring", "lose"].map(ended));
+    assertEquals(jobs.map(({ status }) => status), ["failed", "completed", "failed", "completed", "completed"]);
     assertEquals(jobs[0]!.error, {
       code: "failed",
       message: "the worker that made this clip crashed (Error: the driver is gone): ask for it again, and please " +
         "report it if it crashes again",
     });
     assert(jobs[2]!.error!.message.includes("the GPU was lost"), jobs[2]!.error!.message);
+    const notes = jobs[4]!.notes?.filter((note) => note.includes("the GPU was lost while working, so it was opened"));
+    assertEquals(notes?.length, 1);
     // Waits until all is written.
     for (const { id } of jobs) await queue.remove(id);
     assert(bugs.length === 1 && bugs[0]!.includes("the driver is gone"), bugs.join("\n"));
