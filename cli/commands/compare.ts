@@ -1,3 +1,4 @@
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { clipOptions } from "../../tools/program/clip/clip_options.ts";
 import { clipValuesOf } from "../../tools/program/clip/clip_settings.ts";
@@ -6,6 +7,7 @@ import { planComparison } from "../compare/plan.ts";
 import { readySettings } from "../compare/ready_setting.ts";
 import { runComparison } from "../compare/run_comparison.ts";
 import { imageOptions } from "../../tools/program/clip/image_options.ts";
+import { chosenShard, shardOption, shardWords, tellShard, withShard } from "../shards/shard.ts";
 import { methodOptions } from "../../tools/program/clip/method_options.ts";
 import { parseSetting, type Setting, setting } from "../../tools/program/clip/setting.ts";
 import { studySettings } from "../../tools/program/clip/study.ts";
@@ -49,6 +51,10 @@ const options = {
     value: "FILE",
     help: 'Compare on many prompts: a file as for generate, whose "out" has no effect here.',
   }),
+  shard: shardOption(
+    "Compare a part of --prompts in this process, and the others elsewhere. The shard that finds all clips there writes " +
+      "the page and the table; so that one table can measure them, all GPUs must be of one kind.",
+  ),
   ...clipOptions,
   ...imageOptions,
   seed: { ...clipOptions.seed, help: "Seed of the noise, the same for all settings.", default: "0" },
@@ -72,6 +78,8 @@ export const command = defineCommand({
       "Compares four settings, the last with a name.",
     "tilereel compare --prompts prompts.txt --out study":
       "Compares on many prompts; if you add a setting, only that is rendered.",
+    "tilereel compare --prompts prompts.txt --out study --shard 2/4":
+      "Renders a quarter of that, as one of four processes.",
   },
   run,
 });
@@ -83,6 +91,9 @@ function settingsOf({ setting: given, study = false }: Values): readonly Setting
 
 async function run(values: Values, [prompt]: readonly string[]): Promise<number> {
   const { quiet = false } = values;
+  if (values.shard !== undefined && values.prompts === undefined) {
+    throw new TilereelError("--shard is a part of --prompts FILE, which is missing: add it");
+  }
   const plan = await planComparison(prompt, values, clipValuesOf(values));
   const settings = await readySettings(settingsOf(values), values.model ?? embeddedModelDir());
   using work = await openLongRun({
@@ -90,13 +101,31 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
     stopping: "Stopping soon; Ctrl-C again stops at once. Finished clips are kept.",
   });
   const { say } = work;
-  let done = 0;
-  const running = runComparison(plan, settings, values, work, (count) => done = count);
-  const comparison = await work.unlessStopped(running);
-  if (!comparison) {
-    const total = plan.prompts.length * settings.length;
-    say(`Stopped with ${done} of ${total} clips, which are kept. Continue with:\n  ${commandLine()}`);
+  const shard = values.prompts === undefined ? undefined : chosenShard(values.shard, work.note);
+  let done = 0, total = plan.prompts.length * settings.length;
+  const running = runComparison(plan, settings, values, work, {
+    shard,
+    onStart: (own, all) => {
+      total = own;
+      if (shard) tellShard(shard, "clip", own, all, work);
+    },
+    onClip: (count) => done = count,
+  });
+  const result = await work.unlessStopped(running);
+  if (!result) {
+    const again = shard?.from === undefined ? commandLine() : `${commandLine()} ${shardWords(shard)}`;
+    say(`Stopped with ${done} of ${total} clips, which are kept. Continue with:\n  ${again}`);
     return work.status!;
+  }
+  const { comparison, left: others } = result;
+  if (!comparison) {
+    say(withShard(
+      shard!,
+      `${total} clips are there. The page is written by the shard that finds those of all prompts, and ${others} of ` +
+        `${plan.prompts.length} prompts still lack some.`,
+      plan.folder,
+    ));
+    return 0;
   }
   const left = await writeReport(plan.folder, comparison), { page, table } = reportFiles(plan.folder);
   say(printedTable(tableOf(comparison.prompts)));

@@ -65,6 +65,14 @@ export class ClipStore {
     return store;
   }
 
+  /**
+   * Gives each prompt and seed its folder now, in this order, so that all processes that share a comparison call them the
+   * same.
+   */
+  nameFolders(identities: readonly Identity[]): void {
+    for (const identity of identities) this.#folderOf(identity);
+  }
+
   /** Finds the clip with this identity, if it exists, and keeps its files from being overwritten. */
   find(identity: Identity): StoredClip | undefined {
     const clip = this.#clips.get(digestOf(identity));
@@ -130,6 +138,11 @@ export class ClipStore {
     await writeJson(path + RECORD, { together: digests });
     this.#together.set(digests.join(), name);
     return name + VIDEO;
+  }
+
+  /** Whether there is the file that shows these clips side by side. */
+  areTogether(clips: readonly StoredClip[]): boolean {
+    return this.#together.has(clips.map(({ digest }) => digest).join());
   }
 
   async #record(clip: StoredClip): Promise<StoredClip> {

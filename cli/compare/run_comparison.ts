@@ -4,10 +4,9 @@ import config from "../../deno.json" with { type: "json" };
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { plannedRecord } from "../../tools/program/clip/record.ts";
-import { type OnProgress, partOf } from "../../model/progress.ts";
+import { type OnProgress, overall, partOf } from "../../model/progress.ts";
 import { flicker, meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
-import { commandLine } from "../../tools/program/command_line.ts";
 import type { LongRun } from "../../tools/program/long_run.ts";
 import {
   loadPipeline,
@@ -17,6 +16,8 @@ import {
   weightsLine,
 } from "../../tools/program/model_options.ts";
 import { type ClipSettings, clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts";
+import { type Shard, shareOf, wholeCommandLine } from "../shards/shard.ts";
+import { ShardLog } from "../shards/shard_log.ts";
 import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";
 import type { ComparedPrompt, Comparison } from "./comparison.ts";
 import type { PlannedPrompt } from "./plan.ts";
@@ -33,11 +34,25 @@ interface Wanted {
   readonly identity: Identity;
 }
 
+/** How a comparison is run. */
+export interface RunOptions {
+  /** The part of the prompts; undefined for all. */
+  readonly shard: Shard | undefined;
+  /** Called with the number of clips of this shard, and of all. */
+  readonly onStart: (own: number, all: number) => void;
+  /** Called with the number of finished clips of this shard, whenever one is added. */
+  readonly onClip: (done: number) => void;
+}
+
+/** The whole comparison or, after a shard, the number of prompts that still lack clips. */
+export type RunResult =
+  | { readonly comparison: Comparison; readonly left?: never }
+  | { readonly comparison?: never; readonly left: number };
+
 /**
  * Renders every clip that does not exist yet, and measures each against that of the first setting.
  *
  * @param work ended by its signal within a step's time; finished clips stay
- * @param onClip called with the number of finished clips, whenever one is added
  * @throws {TilereelError} when rendering fails or something cannot be written
  * @throws the signal's reason, if it is aborted
  */
@@ -46,8 +61,8 @@ export async function runComparison(
   settings: readonly ReadySetting[],
   values: ModelValues & ImageValues,
   work: LongRun,
-  onClip: (done: number) => void,
-): Promise<Comparison> {
+  { shard, onStart, onClip }: RunOptions,
+): Promise<RunResult> {
   const { precision, settings: { description: { name: adapter, source } } } = work.gpu;
   const folder = await openNamedFolder(values);
   using opened = await folder.family.open(folder);
@@ -55,44 +70,100 @@ export async function runComparison(
   const made = { model: values.model, identity, opened };
   for (const { methods } of settings) methods.check(opened);
   const images = await readyImages(values, opened);
-  const wanted = plan.prompts.map(({ prompt, seed, values }) =>
-    settings.map((setting): Wanted => {
+  const prompts = plan.prompts.map(({ prompt, seed, values }) => ({
+    prompt,
+    seed,
+    wanted: settings.map((setting): Wanted => {
       const clip = clipSettings({ prompt, seed, values: overlay(values, setting.values) }, images.defaults);
       const record = plannedRecord({ ...made, settings: clip, methods: setting.methods, images: images.record });
       return { setting, clip, images, identity: { ...record, ...{ precision, adapter, source, prompt, seed } } };
-    })
-  );
-  const store = await ClipStore.open(plan.folder), all = wanted.flat();
-  const tell = () => onClip(all.filter(({ identity }) => store.find(identity)).length);
-  const missing = all.filter(({ identity }) => !store.find(identity)), kept = all.length - missing.length;
-  if (kept > 0) work.say(`${kept} of ${all.length} clips exist already and are kept.`);
-  tell();
-  using renderer = new Renderer(work, values, store, all, missing.length > 0 ? missing : all);
-  const prompts: ComparedPrompt[] = [];
-  for (const [i, planned] of plan.prompts.entries()) {
-    const { length } = plan.prompts;
-    const onProgress = length === 1 ? work.onProgress : partOf(`prompt ${i + 1} of ${length}`, work.onProgress);
-    const add = async (one: Wanted) => {
-      const added = await renderer.add(one, onProgress);
-      tell();
-      return added;
+    }),
+  }));
+  // What has the same prompt and seed shares a folder.
+  const own = shareOf(prompts, shard, ({ prompt, seed }) => JSON.stringify([prompt, seed]));
+  const all = clipsOf(prompts),
+    mine = clipsOf(own),
+    open = async () => {
+      const store = await ClipStore.open(plan.folder);
+      store.nameFolders(all.map(({ identity }) => identity));
+      return store;
     };
-    prompts.push(await comparePrompt(planned, wanted[i]!, store, add, onProgress));
+  let store = await open();
+  const tell = () => onClip(mine.filter(({ identity }) => store.find(identity)).length);
+  const missing = mine.filter(({ identity }) => !store.find(identity)), kept = mine.length - missing.length;
+  onStart(mine.length, all.length);
+  if (kept > 0) work.say(`${kept} of ${mine.length} clips exist already and are kept.`);
+  tell();
+  await using log = shard && await ShardLog.open({
+    ...{ folder: plan.folder, shard: { index: shard.index, count: shard.count }, unit: "clip" },
+    ...{ total: mine.length, all: all.length },
+    work: [values.model, settings.map(({ words }) => words), plan.prompts],
+  }, kept);
+  using renderer = new Renderer(work, values, all, missing.length > 0 ? missing : mine);
+  const compare = async (some: typeof prompts): Promise<ComparedPrompt[]> => {
+    const compared: ComparedPrompt[] = [];
+    for (const [i, planned] of some.entries()) {
+      const { length } = some;
+      const shown = length === 1 ? work.onProgress : partOf(`prompt ${i + 1} of ${length}`, work.onProgress);
+      const onProgress: OnProgress = (progress) => {
+        log?.progress(overall(progress, "encode prompt") ?? 0);
+        shown(progress);
+      };
+      const add = async (one: Wanted) => {
+        log?.begin(`${planned.prompt} (${one.setting.name})`);
+        const added = await renderer.add(store, one, onProgress);
+        log?.made();
+        tell();
+        return added;
+      };
+      compared.push(await comparePrompt(planned, planned.wanted, store, add, onProgress));
+    }
+    return compared;
+  };
+  let compared = await compare(own);
+  await log?.end();
+  if (shard) {
+    // Others may have made clips meanwhile.
+    store = await open();
+    const left = prompts.filter(({ wanted }) => !isCompared(wanted, store)).length;
+    if (left > 0) return { left };
+    compared = await compare(prompts);
   }
   return {
-    version: config.version,
-    date: new Date().toISOString(),
-    commandLine: commandLine(),
-    ...{ model: values.model ?? "the embedded demo model", adapter, precision },
-    ...identity.weightDtype && { weightDtype: identity.weightDtype },
-    settings: settings.map(({ name, words }) => ({ name, words })),
-    prompts,
+    comparison: {
+      version: config.version,
+      date: new Date().toISOString(),
+      commandLine: wholeCommandLine(),
+      ...{ model: values.model ?? "the embedded demo model", adapter, precision },
+      ...identity.weightDtype && { weightDtype: identity.weightDtype },
+      settings: settings.map(({ name, words }) => ({ name, words })),
+      prompts: compared,
+    },
   };
+}
+
+/** The clips of some prompts, each once. */
+function clipsOf(prompts: readonly { readonly wanted: readonly Wanted[] }[]): Wanted[] {
+  return [
+    ...new Map(prompts.flatMap(({ wanted }) => wanted).map((one) => [JSON.stringify(one.identity), one])).values(),
+  ];
+}
+
+/** Whether nothing is left to do of a prompt. */
+function isCompared(wanted: readonly Wanted[], store: ClipStore): boolean {
+  const clips = wanted.flatMap(({ identity }) => store.find(identity) ?? []);
+  return clips.length === wanted.length && store.areTogether(clips) &&
+    clips.every((clip) => isMeasured(clip, clips[0]!));
+}
+
+/** Whether a clip was measured against the reference. */
+function isMeasured({ recorded: { likeness } }: StoredClip, reference: StoredClip): boolean {
+  return likeness?.to === reference.digest && likeness.flicker !== undefined;
 }
 
 /** @param add renders a clip and keeps it */
 async function comparePrompt(
-  { prompt, seed }: PlannedPrompt,
+  { prompt, seed }: Pick<PlannedPrompt, "prompt" | "seed">,
   wanted: readonly Wanted[],
   store: ClipStore,
   add: (one: Wanted) => Promise<{ readonly clip: StoredClip; readonly video: Video }>,
@@ -113,8 +184,7 @@ async function comparePrompt(
     return videos[i]!;
   };
   for (let i = 0; i < clips.length; i++) {
-    const { likeness } = clips[i]!.recorded;
-    if (likeness?.to === clips[0]!.digest && likeness.flicker !== undefined) continue;
+    if (isMeasured(clips[i]!, clips[0]!)) continue;
     const reference = await videoOf(0), video = await videoOf(i);
     const measured = {
       meanSquaredError: meanSquaredError(video.data, reference.data),
@@ -153,19 +223,19 @@ class Renderer implements Disposable {
   constructor(
     private readonly work: LongRun,
     private readonly values: ModelValues,
-    private readonly store: ClipStore,
     private readonly all: readonly Wanted[],
     private readonly likely: readonly Wanted[],
   ) {}
 
   async add(
+    store: ClipStore,
     { clip, images, setting, identity }: Wanted,
     onProgress: OnProgress,
   ): Promise<{ readonly clip: StoredClip; readonly video: Video }> {
     this.work.signal.throwIfAborted();
     const pipeline = this.#pipeline ??= await this.#load();
     const { video, figures } = await render(clip, images, setting, pipeline, { ...this.work, onProgress });
-    return { video, clip: await this.store.add(setting.name, video, { ...figures, identity }, onProgress) };
+    return { video, clip: await store.add(setting.name, video, { ...figures, identity }, onProgress) };
   }
 
   async #load(): Promise<VideoPipeline> {

@@ -14,7 +14,7 @@ import { STDIN } from "../../tools/program/prompts_file.ts";
 import { Farewell } from "../../tools/program/signals.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 import { weightsLine } from "../../tools/program/model_options.ts";
-import { checkOwn, shardLine, shardWords, withShard } from "../shards/shard.ts";
+import { checkOwn, shardWords, tellShard, withShard } from "../shards/shard.ts";
 import { ShardLog } from "../shards/shard_log.ts";
 import { DEFAULT_FOLDER } from "./clip_plan.ts";
 import { likeNotes } from "./like.ts";
@@ -112,10 +112,7 @@ class Run implements Disposable {
   tellShard(): void {
     const { shard, clips, batch, notes } = this.plan;
     for (const note of notes) this.output.note(note);
-    if (!shard) return;
-    const line = shardLine(shard, "clip", clips.length, batch.length);
-    if (shard.from === undefined) this.output.say(line);
-    else this.output.note(line);
+    if (shard) tellShard(shard, "clip", clips.length, batch.length, this.output);
   }
 
   /** How far the clip is that is being made, if that is saved. */

@@ -1,6 +1,7 @@
 import { variable, type VariableName } from "../../gpu/common/environment.ts";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { lineOf } from "../../tools/program/command_line.ts";
+import type { Output } from "../../tools/program/output.ts";
 import { notation } from "../../tools/program/options.ts";
 
 /** The part of the work that one of several processes does. */
@@ -132,12 +133,17 @@ export function checkOwn(shard: Shard | undefined, files: Readonly<Record<string
   );
 }
 
-/** What a shard does, as a clause where something other than an option says so. */
-export function shardLine({ index, count, from }: ChosenShard, unit: string, own: number, all: number): string {
+/** Says what a shard does: `own` of `all` units. Where no option asked for it, that is a note. */
+export function tellShard(
+  { index, count, from }: ChosenShard,
+  unit: string,
+  own: number,
+  all: number,
+  { say, note }: Pick<Output, "say" | "note">,
+): void {
   const share = `${own} of ${all} ${unit}s`;
-  return from === undefined
-    ? `Shard ${index} of ${count}: ${share}.`
-    : `this is ${from}, so it makes shard ${index} of ${count}, ${share}; --shard 1/1 makes all`;
+  if (from === undefined) say(`Shard ${index} of ${count}: ${share}.`);
+  else note(`this is ${from}, so it makes shard ${index} of ${count}, ${share}; --shard 1/1 makes all`);
 }
 
 /** The last lines of a shard's output: what it did, and how to see the others. */

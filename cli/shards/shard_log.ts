@@ -112,8 +112,9 @@ export class ShardLog implements AsyncDisposable {
 
   /** The current one is made. */
   made(): void {
-    const { done, made, seconds } = this.#state, took = (performance.now() - this.#begun) / 1000;
-    this.#ended({ done: done + 1, made: made + 1, seconds: Number((seconds + took).toFixed(3)) });
+    const { done, total, made, seconds } = this.#state, took = (performance.now() - this.#begun) / 1000;
+    // What was found damaged is made again.
+    this.#ended({ done: Math.min(done + 1, total), made: made + 1, seconds: Number((seconds + took).toFixed(3)) });
   }
 
   /** The current one could not be made. */
