@@ -17,6 +17,7 @@ import { openNamedFolder, variantOf } from "../../tools/program/model_options.ts
 import { nextClips } from "../training/next_commands.ts";
 import { checkData, dataIdentity, firstPrompt, largest, openData, sizesOf } from "../training/router/data.ts";
 import { DEFAULTS, options, recipeOf, type RouterValues } from "../training/router/options.ts";
+import { prepareData } from "../training/router/prepare.ts";
 import { routerPlan } from "../training/router/plan.ts";
 import { coarseNote, routerSummary, stepText } from "../training/router/summary.ts";
 import { runTrainingCommand } from "../training/run_training.ts";
@@ -35,6 +36,8 @@ export const command = defineCommand({
     "tilereel train router --data clips --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 77 --out wan":
       "Trains a router for real Wan weights on your own clips.",
     "tilereel train router --prompts prompts.txt --out wan --resume": "Continues after Ctrl-C.",
+    "tilereel train router --prompts prompts.txt --prepare --shard 2/4":
+      "Makes a quarter of the latents, as one of four processes.",
   },
   run,
 });
@@ -43,6 +46,7 @@ async function run(values: RouterValues): Promise<number> {
   checkData(values);
   const folder = await openNamedFolder(values);
   checkTrainable(folder.family);
+  if (values.prepare && !values["dry-run"]) return await prepareData(values, folder);
   using model = await folder.family.open(folder);
   const sizes = await sizesOf(values, folder), size = largest(sizes), layout = model.layout(size), { grid } = layout;
   const settingsOf = (grid: Grid) => vortaSettings(values, defaultSettings(grid)), settings = settingsOf(grid);

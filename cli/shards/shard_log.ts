@@ -99,6 +99,11 @@ export class ShardLog implements AsyncDisposable {
     return log;
   }
 
+  /** Of these it turned out that they are there. */
+  found(done: number): void {
+    this.#ended({ done });
+  }
+
   /** The work on one of them begins. */
   begin(current: string): void {
     this.#begun = performance.now();

@@ -52,17 +52,25 @@ function rowOf(shard: ShardReport, count: number, now: number): string[] {
 }
 
 /** What is known of a training. */
-export function trainingText({ step, updated, checkpoint, broken, result }: TrainingReport, now: number): string {
-  const steps = step === 0 ? "no step yet" : `${step} ${step === 1 ? "step" : "steps"}, the last ${ago(updated, now)}`;
+export function trainingText(
+  { status, step, steps, secondsLeft, updated, checkpoint, broken, result }: TrainingReport,
+  now: number,
+): string {
+  const all = steps === undefined ? "" : ` of ${steps}`;
+  const left = secondsLeft === undefined ? "" : `, about ${formatDuration(secondsLeft)} left`;
   return [
-    `A training: ${steps}.`,
-    result !== undefined
-      ? `It is done: ${printable(result)}.`
+    `A training, ${status}: step ${step}${all}, ${ago(updated, now)}${left}.`,
+    ...status === "done"
+      ? [`Its result: ${printable(result ?? "none")}.`]
       : broken !== undefined
-      ? `It cannot be resumed: ${broken}.`
-      : checkpoint === undefined
-      ? "There is no checkpoint yet."
-      : `It can be resumed from step ${checkpoint}, if it does not run: give its command line with --resume.`,
+      ? [`It cannot be resumed: ${broken}.`]
+      : status === "running"
+      ? []
+      : [
+        checkpoint === undefined
+          ? "It has no checkpoint, and must begin anew."
+          : `Its command line with --resume continues from step ${checkpoint}.`,
+      ],
   ].join("\n");
 }
 

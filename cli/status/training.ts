@@ -1,17 +1,22 @@
-import { join } from "node:path";
+import { basename } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openSafetensors } from "../../model/checkpoint/safetensors.ts";
-import { fileError, isNotFound } from "../../model/files/file_error.ts";
+import { isNotFound } from "../../model/files/file_error.ts";
 import { trainingFiles } from "../../model/training/training_folder.ts";
-import { lastStep } from "../../model/training/step_log.ts";
+import { trainingObject } from "../serve/trainings/training_runs.ts";
 
 /** A training, as its folder shows it. */
 export interface TrainingReport {
+  readonly status: "done" | "running" | "stopped";
   /** The last step that was logged; 0 before the first. */
   readonly step: number;
-  /** When that was, in seconds since 1970. */
+  /** The number of steps that it was to have, if the log says it. */
+  readonly steps?: number;
+  /** Until the last step, if it runs. */
+  readonly secondsLeft?: number;
+  /** When something was logged last, in seconds since 1970. */
   readonly updated: number;
-  /** The step of the checkpoint, from which it can be resumed, or why there is none. */
+  /** The step of the checkpoint, from which it can be resumed, or why that is impossible. */
   readonly checkpoint?: number;
   readonly broken?: string;
   /** The name of the result, once all steps are done. */
@@ -25,17 +30,17 @@ export interface TrainingReport {
  */
 export async function readTraining(folder: string): Promise<TrainingReport | undefined> {
   const { checkpoint, log } = trainingFiles(folder, "");
-  const found = await Deno.stat(log).catch((error) => {
-    if (!isNotFound(error)) throw fileError(log, "read", error);
-  });
-  if (!found?.isFile) return undefined;
+  const training = await trainingObject({ id: "", name: folder, log });
+  if (!training) return undefined;
+  const { state, step, steps, seconds_left: left, updated_at: updated } = training;
   const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
-  const result = names.find((name) =>
-    name.endsWith(".safetensors") && !name.startsWith(".") && join(folder, name) !== join(checkpoint)
-  );
+  const result = names.find((name) => /^[^.].*\.safetensors$/.test(name) && name !== basename(checkpoint));
   return {
-    step: await lastStep(log),
-    updated: Math.round((found.mtime?.getTime() ?? 0) / 1000),
+    // Of logs that do not say how many steps there were to be, the result tells.
+    status: result === undefined ? state as TrainingReport["status"] : "done",
+    ...{ step, updated },
+    ...steps !== null && { steps },
+    ...left !== null && { secondsLeft: Math.round(left) },
     ...await stepOfCheckpoint(checkpoint),
     ...result !== undefined && { result },
   };

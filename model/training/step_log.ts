@@ -31,19 +31,6 @@ export async function cutLog(path: string, last: number): Promise<void> {
 }
 
 /**
- * The last step of a log; 0 if it has none.
- *
- * @throws {TilereelError} if the file cannot be read
- */
-export async function lastStep(path: string): Promise<number> {
-  const text = await Deno.readTextFile(path).catch((error) => {
-    throw fileError(path, "read", error);
-  });
-  // The last line may be under way.
-  return text.split("\n").map(stepOf).findLast((step) => !Number.isNaN(step)) ?? 0;
-}
-
-/**
  * Adds a line.
  *
  * @throws {TilereelError} if the file cannot be written

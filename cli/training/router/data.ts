@@ -23,7 +23,7 @@ import { DEFAULT_CACHE, type RouterValues } from "./options.ts";
 const OF_PROMPTS = Object.keys(sampledClipOptions("")) as (keyof ReturnType<typeof sampledClipOptions>)[];
 const OF_DATA = ["fps"] as const;
 
-/** @throws {TilereelError} if there is no data, or data of two kinds, or an option of the other kind */
+/** @throws {TilereelError} if there is no data, or data of two kinds, or an option contradicts another */
 export function checkData(values: RouterValues): void {
   const { prompts, data } = values;
   if ((prompts === undefined) === (data === undefined)) {
@@ -38,17 +38,28 @@ export function checkData(values: RouterValues): void {
       `--${other} has no effect with ${data === undefined ? "--prompts" : "--data"}: leave it out`,
     );
   }
+  if (values.shard !== undefined && !values.prepare) {
+    throw new TilereelError("--shard is a part of the latents, but a training is one piece of work: add --prepare");
+  }
+  if (values.prepare && values.resume) {
+    throw new TilereelError("--prepare makes latents, and --resume continues a training: leave one of them out");
+  }
 }
+
+/** Chooses among the items of a set; items with equal keys are the same sample. */
+type Choose = <T>(items: readonly T[], key: (item: T) => string) => Promise<readonly T[]>;
 
 /**
  * The samples to train on. Those that the cache lacks are made now, by a copy of the model that is closed again.
  *
+ * @param choose makes some of them alone
  * @throws {TilereelError} if prompts or clips cannot be read or do not fit the model
  */
 export async function openData(
   values: RouterValues,
   { gpu, onProgress, note: onNote, signal }: LongRun,
   folder: ModelFolder,
+  choose: Choose = (items) => Promise.resolve(items),
 ): Promise<TrainingSet> {
   const { prompts, seed = 0 } = values, given = sampledClipValues(values), model = folder.path;
   // Opened last, so that nothing is made where prompts or clips are wrong.
@@ -58,10 +69,11 @@ export async function openData(
   };
   if (prompts !== undefined) {
     const clips = await clipsOfPrompts(prompts, { generation: folder.generation, values: given, seed });
-    return await sampledSet(clips, await options());
+    return await sampledSet(await choose(clips, (clip) => JSON.stringify(clip)), await options());
   }
   const clips = await captionedClips(values.data!, clipShape(given, folder.generation), folder.family, onNote);
-  return await encodedSet(clips, await options());
+  const chosen = await choose(clips, ({ caption, origin }) => JSON.stringify([caption, origin]));
+  return await encodedSet(chosen, await options());
 }
 
 /**

@@ -4,9 +4,10 @@ import { AUTHORS_RECIPE, type TrainingRecipe } from "../../../model/vorta/recipe
 import { ROUTER_FILE } from "../../../model/vorta/trainer.ts";
 import { clipOptions } from "../../../tools/program/clip/clip_options.ts";
 import { vortaOptions } from "../../../tools/program/clip/vorta_options.ts";
-import { inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
+import { flag, inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { sampledClipOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions, weightsOption } from "../../../tools/program/model_options.ts";
+import { shardOption } from "../../shards/shard.ts";
 import {
   adamwOptions,
   optimizerOptions,
@@ -51,6 +52,11 @@ export const options = {
       help: "Folder where latents are kept. Several trainings can share it.",
       default: DEFAULT_CACHE,
     }),
+    prepare: flag({
+      help: "Make the latents, and no router. A training with the same options then finds them in --cache.",
+      elsewhere: ["cache-latents", "preprocess", "precompute"],
+    }),
+    shard: shardOption("With --prepare: make a part of the latents in this process, and the others elsewhere."),
   }),
   ...sampledClipOptions("Clips that the model makes of --prompts"),
   ...optimizerOptions(DEFAULTS, AUTHORS_RECIPE),
