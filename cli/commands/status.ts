@@ -16,7 +16,7 @@ export const command = defineCommand({
   name: "tilereel status",
   description:
     "Says what is done in a folder, what runs, what was broken off and what failed, and how long it will take: " +
-    "of shards (--shard), of a training, and of a server's clips. It only reads.",
+    "of shards (--shard of generate, compare and train router), of a training, and of a server's clips. It only reads.",
   positional: "FOLDER",
   completion: "folder",
   options,
