@@ -33,8 +33,8 @@ export const shardOption = (help: string) =>
     "a shard and the number of shards, as in 2/4, where the first shard is 1",
     (text) => {
       const [, index, count] = /^(\d{1,6})\/(\d{1,6})$/.exec(text)?.map(Number) ?? [];
-      const fits = index! >= 1 && index! <= count! && count! <= MOST_SHARDS;
-      return fits ? { index: index!, count: count! } : undefined;
+      const shard = { index: index ?? 0, count: count ?? 0 };
+      return isShard(shard) ? shard : undefined;
     },
   );
 
@@ -92,8 +92,9 @@ function kubernetesShard(
   return { ...shard, from: `index ${index} of ${count} of a Kubernetes job` };
 }
 
-function isShard({ index, count }: Shard): boolean {
-  return Number.isInteger(index) && Number.isInteger(count) && index >= 1 && index <= count;
+/** Whether these are numbers of a shard. */
+export function isShard({ index, count }: Shard): boolean {
+  return Number.isInteger(index) && Number.isInteger(count) && index >= 1 && index <= count && count <= MOST_SHARDS;
 }
 
 /**

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { isRunning } from "../../gpu/native/processes.ts";
 import { parseJson } from "../../model/checkpoint/parse_json.ts";
-import { fileError, isNotFound } from "../../model/files/file_error.ts";
-import { isMade } from "../generate/clip_plan.ts";
+import { fileError, isNotFound, systemReason } from "../../model/files/file_error.ts";
+import { isShard } from "../shards/shard.ts";
 import { type Failure, LOG_FOLDER, LOG_FORMAT, type ShardState, SIGN_OF_LIFE } from "../shards/shard_log.ts";
 
 /** The most bytes of a log: the names of 100,000 files and what failed of them. */
@@ -97,7 +97,7 @@ async function reportShard(folder: string, { state, updated }: FoundLog, now: nu
   const { shard: { index }, total, files, host, pid, started, ended, made, seconds, current, fraction = 0 } = state;
   // A clip may have been made by an earlier run or removed since.
   const there = files &&
-    new Set(await Array.fromAsync(files, async (name) => await isMade(join(folder, name)) && name));
+    new Set(await Array.fromAsync(files, async (name) => await isThere(join(folder, name)) && name));
   const done = files ? files.filter((name) => there!.has(name)).length : state.done;
   const failed = state.failed.filter(({ name }) => !there?.has(name));
   const isAlive = ended === undefined && (isRunning(state.process) ?? now - updated < SILENT);
@@ -116,6 +116,18 @@ async function reportShard(folder: string, { state, updated }: FoundLog, now: nu
     ...{ host, pid, started, updated: Math.round(updated / 1000) },
     ...ended !== undefined && { ended },
   };
+}
+
+/** Whether a clip was made, as a file or as a folder of frames. What cannot be looked at is not there. */
+async function isThere(path: string): Promise<boolean> {
+  try {
+    const { isDirectory, size } = await Deno.stat(path);
+    if (!isDirectory) return size > 0;
+    for await (const _ of Deno.readDir(path)) return true;
+  } catch (error) {
+    if (systemReason(error) === undefined) throw error;
+  }
+  return false;
 }
 
 async function readLogs(folder: string): Promise<FoundLog[]> {
@@ -151,7 +163,7 @@ function isState(value: unknown): value is ShardState {
   const numbers = [shard?.index, shard?.count, total, all, pid, started, done, made, seconds, fraction, ended];
   const areNumbers = numbers.every(Number.isFinite);
   return format === LOG_FORMAT && areNumbers && [work, unit, commandLine, process, host, current].every(isText) &&
-    shard!.index >= 1 && shard!.index <= shard!.count && shard!.count <= 100_000 &&
+    isShard(shard!) &&
     (files === undefined || Array.isArray(files) && files.every(isText)) &&
     Array.isArray(failed) && failed.every((failure) => isText(failure?.name) && isText(failure?.why));
 }

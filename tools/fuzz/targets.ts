@@ -1,7 +1,7 @@
 import type { FuzzTarget } from "./target.ts";
 import { gguf, index, lora, safetensors } from "./targets/checkpoints.ts";
 import { conversions, loose } from "./targets/conversions.ts";
-import { comparisons, dataset, info, records } from "./targets/folders.ts";
+import { comparisons, dataset, info, records, status } from "./targets/folders.ts";
 import { configs } from "./targets/models.ts";
 import { clips, pictures } from "./targets/pictures.ts";
 import { requests } from "./targets/requests.ts";
@@ -15,5 +15,5 @@ export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   ...{ safetensors, index, torch, gguf, lora, configs, tokenizer, spiece, pictures, clips, prompts, commands },
   ...{ latents, embeddings, router, states, tiles, training, records, comparisons, dataset, info, requests },
   "split-guidance": splitGuidance,
-  ...{ conversions, loose },
+  ...{ conversions, loose, status },
 };

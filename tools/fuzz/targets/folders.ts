@@ -2,6 +2,9 @@ import { dirname } from "node:path";
 import { ClipStore, type Identity } from "../../../cli/compare/clip_store.ts";
 import { readLike } from "../../../cli/generate/like.ts";
 import { clipRecordOf, clipText } from "../../../cli/info/clip_description.ts";
+import { LOG_FOLDER, LOG_FORMAT } from "../../../cli/shards/shard_log.ts";
+import { readShards } from "../../../cli/status/shards.ts";
+import { workText } from "../../../cli/status/text.ts";
 import { describeModel } from "../../../cli/info/model_description.ts";
 import { captionedClips } from "../../../model/training/data/captioned_clips.ts";
 import { LatentCache } from "../../../model/training/data/latent_cache.ts";
@@ -49,6 +52,32 @@ export const comparisons: FuzzTarget = {
       await Deno.writeFile(`${base}.rgb.gz`, isRecord ? samples : mutateBytes(samples, dice));
       const opened = await ClipStore.open(folder), found = opened.find(identity);
       if (found) await opened.samples(found);
+    };
+  },
+};
+
+export const status: FuzzTarget = {
+  reads: "logs of shards",
+  open: async (folder) => {
+    const logs = `${folder}/${LOG_FOLDER}`, path = `${logs}/0123abcd-1-of-2.json`;
+    const state = {
+      ...{
+        format: LOG_FORMAT,
+        shard: { index: 1, count: 2 },
+        unit: "clip",
+        total: 2,
+        all: 4,
+        files: ["a.mp4", "b.mp4"],
+      },
+      ...{ work: "0123abcd", commandLine: "tilereel generate", process: "01234567-1-2", host: "node", pid: 1 },
+      ...{ started: 1, done: 1, made: 1, seconds: 1.5, current: "b.mp4", fraction: 0.5 },
+      failed: [{ name: "b.mp4", why: "it failed" }],
+    };
+    await Deno.mkdir(logs);
+    return async (dice) => {
+      await Deno.writeTextFile(path, mutateJson(state, dice));
+      const now = Date.now();
+      for (const work of await readShards(folder, now)) workText(work, now / 1000);
     };
   },
 };
