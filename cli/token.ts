@@ -29,10 +29,13 @@ export function tokenOption(help: string): Option<string> {
  * @throws {TilereelError} with the `option`, if it is too short
  */
 export function tokenOf(given: string | undefined): string | undefined {
-  const token = given ?? variable("TILEREEL_TOKEN") ?? undefined;
-  if (token === undefined || token.length >= SHORTEST && /^[\x21-\x7e]+$/.test(token)) return token;
+  const token = given ?? variable("TILEREEL_TOKEN");
+  // What a header can carry.
+  if (token === undefined || token.length >= SHORTEST && /^[\x21-\x7e][\x20-\x7e]*[\x21-\x7e]$/.test(token)) {
+    return token;
+  }
   throw new TilereelError(
-    `--token must have at least ${SHORTEST} characters, all of them letters, digits or signs of ASCII`,
+    `--token must have at least ${SHORTEST} characters, all of ASCII, and no blank at either end`,
     { option: "token" },
   );
 }

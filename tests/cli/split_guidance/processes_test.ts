@@ -109,7 +109,7 @@ Deno.test("an assistant that would not compute the same is refused in a sentence
     );
     await refused(
       ["--token", "short"],
-      "--token must have at least 16 characters, all of them letters, digits or signs of ASCII",
+      "--token must have at least 16 characters, all of ASCII, and no blank at either end",
     );
     // Its router has another digest.
     using source = await openSafetensors(join(MODEL, "router.safetensors"));
