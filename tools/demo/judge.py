@@ -486,6 +486,7 @@ def main():
     p.add_argument("clips", nargs="?")
     p.add_argument("prompts", nargs="?")
     p.add_argument("--json")
+    p.add_argument("--title", help="above the table (default: the clips' name)")
     p.add_argument("--see")
     p.add_argument("--selftest", nargs="?", const=200, type=int)
     p.add_argument("--sizes", type=int, nargs="+", default=list(C.FRAMES), help="of the self-test")
@@ -502,7 +503,7 @@ def main():
         p.error("clips and prompts are needed")
     with open(args.prompts) as f:
         prompts = [line.strip() for line in f if line.strip()]
-    judge_all(_clips(args.clips), prompts, os.path.basename(args.clips), args.json)
+    judge_all(_clips(args.clips), prompts, args.title or os.path.basename(args.clips), args.json)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,19 @@ import math
 import os
 import random
 import shutil
+import subprocess
+import sys
+import tempfile
 import time
 import traceback
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import common
-import judge
-from clips import caption, render, sample_clip
+from clips import MOTIONS, caption, render, sample_clip
 from common import DEVICE, Trainer, compiled, cosine, log
 from sample import contact_sheet, generate
 from train_vae import Forward
@@ -41,6 +44,13 @@ TRANSFORMER = dict(
     rope_max_seq_len=1024,
 )
 SHIFT = 3.0
+#: Kinds of clips (side x frames): clips a step, most clips at once, clips before training, and the shift of the noise
+#: levels. More tokens need more noise to hide what a clip shows on the whole. 128x61 and 256x61 teach the length and
+#: 512x29 the scale for a small part of what a step at 512x61 takes.
+KINDS = [
+    ("128x29", 160, 16384, 1024, 3.0), ("128x61", 80, 8192, 512, 3.5), ("256x29", 40, 4096, 256, 3.5),
+    ("256x61", 16, 2048, 192, 4.5), ("512x29", 8, 2048, 96, 6.0), ("512x61", 4, 2048, 64, 7.0),
+]
 DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
 FAST_ATTENTION = None
 
@@ -215,17 +225,19 @@ class Velocity:
 class Bank:
     """Latents of random clips of one kind with their captions' tokens, on the device; parts are replaced as it goes."""
 
-    def __init__(self, kind, capacity, count, batch, forward, tokenize, seed):
-        self.side, self.frames = kind
-        self.name, self.count, self.batch, self.forward, self.tokenize = f"{self.side}x{self.frames}", count, batch, forward, tokenize
+    def __init__(self, side, frames, count, capacity, first, shift, batch, forward, tokenize, seed):
+        self.side, self.frames, self.count, self.first, self.shift = side, frames, count, first, shift
+        self.name, self.batch, self.forward, self.tokenize = f"{side}x{frames}", batch, forward, tokenize
         self.rng = random.Random(seed)
         shape = (16, 1 + (self.frames - 1) // 4, self.side // 8, self.side // 8)
         self.latents = torch.zeros(capacity, *shape, dtype=DTYPE, device=DEVICE)
         self.ids = torch.zeros(capacity, TOKENS, dtype=torch.long, device=DEVICE)
         self.mask = torch.zeros(capacity, TOKENS, dtype=torch.long, device=DEVICE)
+        #: Whether a clip needs no long range.
+        self.near = torch.zeros(capacity, device=DEVICE)
         self.filled = self.at = self.added = 0
-        #: Seconds of a step and of `add`, and of all steps so far.
-        self.step_seconds = self.add_seconds = self.spent = 0.0
+        #: Seconds of a step and of `add`.
+        self.step_seconds = self.add_seconds = 0.0
         self.loss, self.steps = None, 0
 
     def add(self):
@@ -238,6 +250,7 @@ class Bank:
                 self.at = 0
             place = slice(self.at, self.at + self.batch)
             self.latents[place], self.ids[place], self.mask[place] = z.to(DTYPE), ids, mask
+            self.near[place] = torch.tensor([float(not c["scenes"] and all(o["motion"] in MOTIONS for o in c["objects"])) for c in clips], device=DEVICE)
         self.at += self.batch
         self.added += self.batch
         self.filled = max(self.filled, self.at)
@@ -254,6 +267,20 @@ class Bank:
         synchronize()
         self.add_seconds = (time.time() - t) / max(1, (self.added - before) // self.batch)
         log(f"bank of {self.name}: {self.filled} clips, {self.add_seconds / self.batch * 1e3:.1f} ms a clip")
+
+
+def start_judging(videos, prompts, name):
+    """Writes a contact sheet, NAME.jpg, and has the clips judged into NAME.json by another process, which is returned."""
+    in_memory = "/dev/shm" if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > 2 * videos.nbytes else None
+    clips = tempfile.NamedTemporaryFile(dir=in_memory, suffix=".npy")
+    np.save(clips, videos)
+    clips.flush()
+    here = os.path.dirname(os.path.abspath(__file__))
+    process = subprocess.Popen([sys.executable, f"{here}/judge.py", clips.name, prompts, "--json", name + ".json", "--title", os.path.basename(name)])
+    # The file lasts as long as what reads it.
+    process.clips = clips
+    contact_sheet(videos[:32]).save(name + ".jpg", quality=80)
+    return process
 
 
 def synchronize():
@@ -273,16 +300,17 @@ def main():
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--muon-scale", type=float, default=3.0)
     p.add_argument("--optimizer", default="muon", choices=["muon", "adam"])
-    p.add_argument("--clips", nargs="+", default=["128x29", "256x29", "256x61", "512x61"], help="side x frames of the kinds")
-    p.add_argument("--batch", type=int, nargs="+", default=[160, 40, 16, 4], help="clips a step of each kind")
-    p.add_argument("--share", type=float, nargs="+", default=[0.1, 0.12, 0.18, 0.6], help="of the time, for each kind")
-    p.add_argument("--last-from", type=float, default=0.15, help="the fraction of the time from which the last kind is trained")
-    p.add_argument("--bank", type=int, nargs="+", default=[16384, 4096, 2048, 2048], help="most clips of each kind at once")
-    p.add_argument("--first", type=int, nargs="+", default=[4096, 1024, 384, 128], help="clips of each kind before training")
-    p.add_argument("--fresh", type=float, default=0.25, help="time of a kind that goes into new clips, relative to its steps")
-    p.add_argument("--shift", type=float, nargs="+", default=[3.0, 3.0, 4.0, 6.0], help="of the noise levels trained, by kind")
+    p.add_argument("--lr-to", type=float, default=0.01, help="what is left of the rate at the end; more where another piece follows")
+    p.add_argument("--ema", type=float, default=0.9993)
+    p.add_argument("--clips", nargs="+", default=[k for k, *_ in KINDS], help="side x frames of the kinds")
+    p.add_argument("--share", type=float, nargs="+", default=[0.12, 0.10, 0.08, 0.20, 0.20, 0.30], help="of the time, for each kind")
+    p.add_argument("--share-to", type=float, nargs="+", help="of the time at the end, reached evenly (default: --share)")
+    p.add_argument("--fresh", type=float, default=0.15, help="time of a kind that goes into new clips, relative to its steps")
+    p.add_argument("--like", type=float, default=0.0, help="how much --like-clips are held to the velocity of --init where that knows the caption")
+    p.add_argument("--like-clips", nargs="+", default=["128x29", "256x29"], help="the kinds that --init draws well")
+    p.add_argument("--decoder", help="an autoencoder with the same latents, read at the end for export and judge if it is there")
     p.add_argument("--seed", type=int, default=2)
-    p.add_argument("--judge", nargs="+", default=[], help="at the end, SIDExFRAMES:COUNT:PROMPTS... in 20 steps: OUT/judge-*.json and *.jpg")
+    p.add_argument("--judge", nargs="+", default=[], help="at the end, SIDExFRAMES:COUNT:PROMPTS[:SHIFT]... in 20 steps: OUT/judge-*.json and *.jpg")
     p.add_argument("--judge-until", type=float, default=1e9, help="the second by which that ends")
     p.add_argument("--tiny", action="store_true")
     args = p.parse_args()
@@ -290,10 +318,12 @@ def main():
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
     from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-    kinds = [tuple(int(n) for n in k.split("x")) for k in args.clips]
+    known = {k: more for k, *more in KINDS}
+    kinds = [(int(k.split("x")[0]), int(k.split("x")[1]), *known[k]) for k in args.clips]
     if args.tiny:
-        kinds = [(64, 29), (64, 61), (128, 29), (128, 61)][:len(kinds)]
-        args.batch, args.bank, args.first = [2, 2, 1, 1], [4] * 4, [2] * 4
+        kinds = [(32 if side < 512 else 64, frames, 2, 4, 2, shift) for side, frames, _, _, _, shift in kinds]
+    share = np.asarray(args.share[:len(kinds)])
+    share_to = np.asarray(args.share_to or args.share)[:len(kinds)]
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.tokenizer)
     def tokenize(texts):
         t = tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
@@ -309,7 +339,7 @@ def main():
     dit.train().requires_grad_(True)
     both = torch.nn.ModuleDict(dict(text=text, dit=dit))
     inner = lambda n, q: args.optimizer == "muon" and n.startswith("dit.blocks") and q.ndim == 2
-    trainer = Trainer(both, inner, weight_decay=0.01, ema=0.9993, muon_scale=args.muon_scale)
+    trainer = Trainer(both, inner, weight_decay=0.01, ema=args.ema, muon_scale=args.muon_scale)
     log("transformer", sum(q.numel() for q in dit.parameters()), "text encoder", sum(q.numel() for q in text.parameters()), "by Muon", trainer.adam_from, "from", args.init)
 
     # Both functions written out above have to be the library's.
@@ -328,24 +358,26 @@ def main():
     choose_attention()
 
     fast = Forward(vae, DTYPE)
-    banks = [Bank(kind, capacity, count, max(1, (1 << 20) // (kind[0] ** 2)), fast, tokenize, args.seed * 7919 + sum(kind))
-             for kind, capacity, count in zip(kinds, args.bank, args.batch)]
+    banks = [Bank(*kind, max(1, (1 << 20) // (kind[0] ** 2)), fast, tokenize, args.seed * 7919 + sum(kind[:2])) for kind in kinds]
     for bank in banks:
         if args.tiny:
             bank.batch = 1
         bank.fill(bank.batch)
     if vae.config.latents_mean == AutoencoderKLWan().config.latents_mean:
         # A new autoencoder's, which has the library's numbers. One that was trained on keeps its own.
-        for bank, first in zip(banks, args.first):
-            bank.fill(first)
+        for bank in banks:
+            bank.fill(bank.first)
         per = lambda f: [round(v, 5) for v in (sum(f(b.latents[:b.filled][:1024].float()) for b in banks) / len(banks)).tolist()]
         vae.register_to_config(latents_mean=per(lambda z: z.mean((0, 2, 3, 4))), latents_std=per(lambda z: z.std((0, 2, 3, 4))))
     log("latents' mean", vae.config.latents_mean, "std", vae.config.latents_std)
     mean, std = (torch.tensor(v, device=DEVICE).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
     empty_ids, empty_mask = tokenize([""])
+    # The first model as a teacher. Its parameters want gradients, which are not asked for, so that it is what was compiled.
+    teacher, first_text = Velocity(copy.deepcopy(dit)), copy.deepcopy(text)
+    teacher.block = velocity.block
 
-    def train(bank, shift):
-        count = bank.count
+    def train(bank):
+        count, shift = bank.count, bank.shift
         i = torch.randint(0, bank.filled, (count,), device=DEVICE)
         x0 = (bank.latents[i].float() - mean) / std
         drop = torch.rand(count, 1, device=DEVICE) < 0.1
@@ -355,8 +387,14 @@ def main():
         sigma = shift * u / (1 + (shift - 1) * u)
         noise = torch.randn_like(x0)
         s = sigma.view(-1, 1, 1, 1, 1)
-        v = velocity((1 - s) * x0 + s * noise, sigma * 1000, encode_text(text, ids, mask, buckets))
-        loss = F.mse_loss(v, noise - x0)
+        x, goal = (1 - s) * x0 + s * noise, noise - x0
+        if args.like and bank.name in args.like_clips:
+            with torch.no_grad():
+                e = encode_text(first_text, ids, mask, buckets)
+            weight = args.like * bank.near[i].view(-1, 1, 1, 1, 1)
+            goal = goal + weight * (teacher(x, sigma * 1000, e).detach() - goal)
+        v = velocity(x, sigma * 1000, encode_text(text, ids, mask, buckets))
+        loss = F.mse_loss(v, goal)
         trainer.step(loss)
         return loss.detach()
 
@@ -377,7 +415,7 @@ def main():
         shutil.rmtree(root, ignore_errors=True)
         os.replace(root + ".part", root)
 
-    step, saved, begin, pending, all_kinds = 0, time.time(), None, collections.deque(), False
+    step, saved, begin, pending = 0, time.time(), None, collections.deque()
 
     def settle(all_of_it=False):
         """Reads losses of steps that the device has done, so that the host never is far ahead of it."""
@@ -387,20 +425,20 @@ def main():
             bank.loss = v if bank.loss is None else 0.95 * bank.loss + 0.05 * v
 
     try:
-        for bank, shift in zip(banks, args.shift):
+        for bank in banks:
             t = time.time()
             trainer.lr.fill_(0)
             for n in range(2):
                 t2 = time.time()
                 try:
-                    train(bank, shift)
+                    train(bank)
                 except Exception:
                     if velocity.block is _block:
                         raise
                     traceback.print_exc()
                     log("goes on without compiled blocks")
-                    velocity.block = _block
-                    train(bank, shift)
+                    velocity.block = teacher.block = _block
+                    train(bank)
                 synchronize()
             bank.step_seconds = time.time() - t2
             log(f"step of {bank.count} at {bank.name} ready in {time.time() - t:.1f} s, takes {bank.step_seconds * 1e3:.0f} ms")
@@ -410,10 +448,10 @@ def main():
             tuned = AutoencoderKLWan.from_pretrained(args.vae, torch_dtype=torch.float32)
             vae.load_state_dict(tuned.state_dict())
             log("autoencoder read")
-        for bank, first in zip(banks, args.first):
+        for bank in banks:
             if args.wait:
                 bank.filled = bank.at = bank.added = 0
-            bank.fill(first)
+            bank.fill(bank.first)
             z = (bank.latents[:min(bank.filled, 64)].float() - mean) / std
             log(f"latents of {bank.name} as trained on: mean {z.mean().item():.3f}, std {z.std().item():.3f}")
         # What the steps above left there came from other latents.
@@ -421,34 +459,32 @@ def main():
         trainer.second.zero_()
         trainer.count.zero_()
         trainer.ema.copy_(trainer.flat)
-        begin = time.time()
+        begin, due = time.time(), np.zeros(len(banks))
         while (training := time.time() - begin) < args.seconds and time.time() - common.START < args.deadline:
             fraction = training / args.seconds
             if args.deadline < 1e9:
                 fraction = training / min(args.seconds, args.deadline - (begin - common.START))
-            if fraction < args.last_from:
-                some = range(len(banks) - 1)
-            else:
-                some = range(len(banks))
-                if not all_kinds:
-                    # What the others have had counts no more.
-                    all_kinds = True
-                    for b in banks:
-                        b.spent = 0.0
-            k = min(some, key=lambda k: banks[k].spent / args.share[k])
+            # The kind that is behind its share most.
+            k = int(due.argmax())
             bank = banks[k]
-            trainer.lr.fill_(cosine(fraction, step, args.lr, 300 if args.init == "none" else 100))
-            pending.append((bank, train(bank, args.shift[k])))
+            trainer.lr.fill_(cosine(fraction, step, args.lr, 300 if args.init == "none" else 100, args.lr_to))
+            pending.append((bank, train(bank)))
             bank.steps += 1
-            bank.spent += bank.step_seconds
+            now = share + (share_to - share) * min(1.0, fraction)
+            due += bank.step_seconds * now / now.sum()
+            due[k] -= bank.step_seconds
             if bank.steps in (5, 20):
                 synchronize()
                 t = time.time()
-                pending.append((bank, train(bank, args.shift[k])))
+                pending.append((bank, train(bank)))
                 synchronize()
                 bank.step_seconds, bank.steps = time.time() - t, bank.steps + 1
-                log(f"step of {bank.count} at {bank.name} takes {bank.step_seconds * 1e3:.0f} ms")
-            if bank.added * bank.add_seconds / bank.batch < args.fresh * bank.steps * bank.step_seconds + bank.add_seconds * args.first[k] / bank.batch:
+                t = time.time()
+                bank.add()
+                synchronize()
+                bank.add_seconds = time.time() - t
+                log(f"step of {bank.count} at {bank.name} takes {bank.step_seconds * 1e3:.0f} ms, {bank.batch} new clips {bank.add_seconds * 1e3:.0f} ms")
+            if bank.added * bank.add_seconds / bank.batch < args.fresh * bank.steps * bank.step_seconds + bank.add_seconds * bank.first / bank.batch:
                 bank.add()
             settle()
             if step % (2 if args.tiny else 100) == 0:
@@ -461,26 +497,34 @@ def main():
     except Exception:
         traceback.print_exc()
     settle(True)
+    if args.decoder and os.path.exists(args.decoder):
+        vae.load_state_dict(AutoencoderKLWan.from_pretrained(args.decoder, torch_dtype=torch.float32).state_dict())
+        log("decoder read")
     export()
     log("trained", step, "steps,", f"{time.time() - (begin or time.time()):.0f} s, losses", {b.name: b.loss for b in banks}, "steps", [b.steps for b in banks], "clips", [b.added for b in banks])
     with torch.no_grad():
         trainer.flat.copy_(trainer.ema)
     embed = lambda texts: (lambda ids, mask: encode_text(text, ids, mask, buckets))(*tokenize(texts))
-    for spec in args.judge:
-        kind, count, file = spec.split(":")
-        (side, frames), t = (int(n) for n in kind.split("x")), time.time()
+
+    def judged(kind, count, file, shift=SHIFT):
+        """Clips of prompts, in the hands of the judge."""
+        (side, frames), t, shift = (int(n) for n in kind.split("x")), time.time(), float(shift)
         with open(file) as f:
             prompts = [line.strip() for line in f if line.strip()][:int(count)]
-        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=SHIFT)
+        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=shift)
         videos = generate(velocity, embed, fast, scheduler, prompts, side, frames, 1 if args.tiny else 20, batch=max(2, (1 << 20) // side ** 2), until=args.judge_until)
-        if not len(videos):
-            log("no time to judge", spec)
-            continue
-        log(f"{len(videos)} clips at {kind} in {time.time() - t:.1f} s")
-        name = f"{args.out}/judge-{kind}-{os.path.basename(file).removesuffix('.txt')}"
-        judge.judge_all(list(videos), prompts, f"{kind}, {os.path.basename(file)}, 20 steps", name + ".json")
-        contact_sheet(videos[:32]).save(name + ".jpg", quality=80)
-        log("judged")
+        log(f"{len(videos)} of {count} clips at {kind}, shift {shift:g}, in {time.time() - t:.1f} s")
+        return start_judging(videos, file, f"{args.out}/judge-{kind}-{os.path.basename(file).removesuffix('.txt')}-{shift:g}") if len(videos) else None
+
+    judging = []
+    for spec in args.judge:
+        try:
+            judging.append(judged(*spec.split(":")))
+        except Exception:
+            traceback.print_exc()
+    for process in filter(None, judging):
+        process.wait()
+    log("judged")
 
 
 if __name__ == "__main__":

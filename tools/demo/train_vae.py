@@ -5,6 +5,7 @@ usage: train_vae.py --init VAE|none --seconds S --out DIR [--tiny]
 OUT/vae holds the averaged weights in diffusers' layout (float16), written every 60 s; --init takes such a folder.
 """
 import argparse
+import copy
 import math
 import os
 import random
@@ -193,11 +194,11 @@ def held_out(vae, size, count, batch, forward=None):
     return 10 * math.log10(4 * n / error)
 
 
-def export(trainer, out, statistics):
+def export(trainer, vae, out, statistics):
     """Saves the averaged autoencoder in diffusers' layout, float16, with the latents' statistics. Returns it in float32."""
-    from diffusers import AutoencoderKLWan
-    vae = trainer.copy_ema(AutoencoderKLWan(**CONFIG).to(DEVICE))
-    half = trainer.copy_ema(AutoencoderKLWan(**CONFIG).to(DEVICE)).half()
+    # What is not trained stays as it is in `vae`.
+    vae = trainer.copy_ema(copy.deepcopy(vae))
+    half = copy.deepcopy(vae).half()
     half.register_to_config(**statistics)
     half.save_pretrained(f"{out}/vae.part")
     shutil.rmtree(f"{out}/vae", ignore_errors=True)
@@ -213,6 +214,8 @@ def main():
     p.add_argument("--lr", type=float, default=2e-3)
     p.add_argument("--kl", type=float, default=1e-4)
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--keep", type=float, default=0.3, help="how much a tuned encoder's latents of the first 29 frames are held to the first encoder's")
+    p.add_argument("--decoder-only", action="store_true", help="tune the decoder alone: the latents stay, and so a transformer does")
     p.add_argument("--kernel", default="auto", choices=["auto", "conv3d", "conv2d"])
     p.add_argument("--optimizer", default="muon", choices=["muon", "adam"])
     p.add_argument("--deadline", type=float, default=1e9, help="seconds since the start by which training stops")
@@ -227,16 +230,19 @@ def main():
     # A transformer that is trained on after this one's tuning goes on from the same scale.
     statistics = {k: list(vae.config[k]) for k in ("latents_mean", "latents_std")} if tuned else {}
     inner = lambda n, q: args.optimizer == "muon" and q.ndim >= 4 and min(q.shape[:2]) >= 16 and "conv_in" not in n and "conv_out" not in n and "quant" not in n
-    trainer = Trainer(vae, inner, weight_decay=0.0, ema=0.998)
+    learns = vae
+    if args.decoder_only:
+        learns = torch.nn.ModuleDict(dict(post_quant_conv=vae.post_quant_conv, decoder=vae.decoder))
+    trainer = Trainer(learns, inner, weight_decay=0.0, ema=0.998)
     log("parameters", trainer.flat.numel(), "by Muon", trainer.adam_from, "from", args.init)
     dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
     # (clips, frames, crop, sizes of the clips cropped, their frames); the first plans are for speed, the last two are
     # the real thing. What a clip's later frames hold has to be learned at their length.
-    plans = [(32, 9, 96, [128, 256], 29), (16, 17, 128, [128, 128, 256], 29), (5, 29, 128, [128, 128, 256], 29), (4, 61, 96, [256, 512], 61)]
+    plans = [(32, 9, 96, [128, 256], 29), (16, 17, 128, [128, 128, 256], 29), (5, 29, 128, [128, 128, 256], 29), (4, 61, 96, [128, 256, 512], 61)]
     # Up to each fraction of the time, the plans in turn.
-    stages = [(1.0, [2, 3, 3])] if tuned else [(0.3, [0]), (0.6, [1]), (1.0, [2, 3, 3])]
+    stages = [(1.0, [2, 3])] if tuned else [(0.3, [0]), (0.6, [1]), (1.0, [2, 3, 3])]
     if args.tiny:
-        plans = [(4, 9, 48, [128], 29), (2, 13, 64, [128], 29), (2, 29, 48, [128], 29), (1, 61, 48, [128], 61)]
+        plans = [(2, 9, 48, [128], 29), (2, 13, 64, [128], 29), (2, 29, 48, [128], 29), (1, 61, 48, [128], 61)]
     feed = Feed(args.seed * 1000 + tuned, plans)
 
     # The same function as diffusers' chunked one, or nothing below means anything.
@@ -252,14 +258,27 @@ def main():
     log(f"against diffusers: encoder {e1:.1e}, decoder {e2:.1e}")
     assert e1 < 2e-3 and e2 < 2e-3, "the clip-at-once forward differs from diffusers'"
 
+    # Latents of the first 29 frames depend on no later frame: a transformer that knows them goes on from there. What
+    # needs no gradients computes them all the same, since otherwise its kernels would be compiled anew.
+    first = copy.deepcopy(vae) if tuned and args.keep and not args.decoder_only else None
+    known = (FRAMES[128] - 1) // 4 + 1
+    scale = torch.tensor(vae.config.latents_std, device=DEVICE).view(1, -1, 1, 1, 1)
+
     def step_for(forward, plan):
         x = feed.next(plan).clone()
+        before = first and Forward(first, forward.dtype, "conv2d" if forward.taps else "conv3d")
         def run():
             mean, logvar = forward.encode(x)
+            if args.decoder_only:
+                mean, logvar = mean.detach(), logvar.detach()
             y = forward.decode(mean + torch.randn_like(mean) * torch.exp(0.5 * logvar))
             loss, mse, kl = loss_of(y, x, mean, logvar)
-            trainer.step(loss + args.kl * kl)
-            return mse.detach(), kl.detach()
+            moved = torch.zeros_like(mse)
+            if before:
+                was = before.encode(x)[0].detach()
+                moved = (((mean - was) / scale)[:, :, :known] ** 2).mean()
+            trainer.step(loss + args.kl * kl + args.keep * moved)
+            return mse.detach(), kl.detach(), moved.detach()
         return x, run
 
     kernel = args.kernel
@@ -309,19 +328,19 @@ def main():
         x, train = ready(plan)
         x.copy_(feed.next(plan))
         trainer.lr.fill_(cosine(fraction, step, args.lr, 100 if tuned else 200))
-        mse, kl = train()
+        mse, kl, moved = train()
         if step % (3 if args.tiny else 50) < 3:
             # Also keeps the host from running far ahead of the device, which would spoil the clock.
             m = mse.item()
             if step % (3 if args.tiny else 200) < 3:
-                log(f"vae {step} plan {plan} psnr {10 * math.log10(4 / m):.2f} kl {kl.item():.3f} gradient {trainer.norm.item():.2f} lr {trainer.lr.item():.1e}")
+                log(f"vae {step} plan {plan} psnr {10 * math.log10(4 / m):.2f} kl {kl.item():.3f} moved {moved.item():.4f} gradient {trainer.norm.item():.2f} lr {trainer.lr.item():.1e}")
         step += 1
         training = time.time() - begin
         if time.time() - saved > 60:
-            export(trainer, args.out, statistics)
+            export(trainer, vae, args.out, statistics)
             saved = time.time()
     log("trained", step, "steps", f"{training:.0f} s")
-    vae = export(trainer, args.out, statistics)
+    vae = export(trainer, vae, args.out, statistics)
     # Whoever waits for the weights can go on.
     open(f"{args.out}/done", "w").close()
     torch.backends.cudnn.benchmark = False
