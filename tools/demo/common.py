@@ -160,7 +160,8 @@ class Trainer:
 class Captured:
     """A training step over fixed input buffers: warmed up, then captured as a CUDA graph (plain calls on a CPU)."""
 
-    def __init__(self, run, trainer, warmup=3):
+    def __init__(self, run, trainer, warmup=3, pool=None):
+        """`pool`: memory that several graphs share, of which only results that are copied at once outlast a call."""
         self.graph = None
         if DEVICE == "cpu":
             self.run = run
@@ -175,7 +176,7 @@ class Captured:
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, pool=pool):
             self.out = run()
         torch.cuda.synchronize()
 

@@ -26,13 +26,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import common
 from clips import MOTIONS, caption, render, sample_clip
-from common import DEVICE, Trainer, compiled, cosine, log
+from common import DEVICE, Captured, Trainer, compiled, cosine, log
 from sample import contact_sheet, generate
 from train_vae import Forward
 
 TOKENS = 32
 #: The share of clips that need a long range.
-FAR = 0.3
+FAR = 0.2
 TEXT = dict(
     d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4, relative_attention_num_buckets=32,
     relative_attention_max_distance=128, dropout_rate=0.0, feed_forward_proj="gated-gelu", is_encoder_decoder=False,
@@ -48,8 +48,8 @@ SHIFT = 3.0
 #: levels. More tokens need more noise to hide what a clip shows on the whole. 128x61 and 256x61 teach the length and
 #: 512x29 the scale for a small part of what a step at 512x61 takes.
 KINDS = [
-    ("128x29", 160, 16384, 1024, 3.0), ("128x61", 80, 8192, 512, 3.5), ("256x29", 40, 4096, 256, 3.5),
-    ("256x61", 16, 2048, 192, 4.5), ("512x29", 8, 2048, 96, 6.0), ("512x61", 4, 2048, 64, 7.0),
+    ("128x29", 160, 16384, 512, 3.0), ("128x61", 80, 8192, 256, 3.5), ("256x29", 40, 4096, 192, 3.5),
+    ("256x61", 16, 2048, 96, 4.5), ("512x29", 8, 2048, 48, 6.0), ("512x61", 4, 2048, 48, 7.0),
 ]
 DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
 FAST_ATTENTION = None
@@ -131,6 +131,11 @@ def _attention(q, k, v):
         return F.scaled_dot_product_attention(*heads_first).transpose(1, 2).flatten(2)
     with sdpa_kernel([FAST_ATTENTION, SDPBackend.EFFICIENT_ATTENTION], set_priority=True):
         return F.scaled_dot_product_attention(*heads_first).transpose(1, 2).flatten(2)
+
+
+def use_attention(kernel):
+    global FAST_ATTENTION
+    FAST_ATTENTION = kernel
 
 
 def choose_attention(tokens=16384, heads=8, dim=32):
@@ -250,7 +255,7 @@ class Bank:
                 self.at = 0
             place = slice(self.at, self.at + self.batch)
             self.latents[place], self.ids[place], self.mask[place] = z.to(DTYPE), ids, mask
-            self.near[place] = torch.tensor([float(not c["scenes"] and all(o["motion"] in MOTIONS for o in c["objects"])) for c in clips], device=DEVICE)
+            self.near[place] = upload(torch.tensor([float(not c["scenes"] and all(o["motion"] in MOTIONS for o in c["objects"])) for c in clips]))
         self.at += self.batch
         self.added += self.batch
         self.filled = max(self.filled, self.at)
@@ -283,6 +288,11 @@ def start_judging(videos, prompts, name):
     return process
 
 
+def upload(t):
+    """A tensor on the device; the host does not wait for what that does before."""
+    return t.pin_memory().to(DEVICE, non_blocking=True) if DEVICE == "cuda" else t
+
+
 def synchronize():
     if DEVICE == "cuda":
         torch.cuda.synchronize()
@@ -306,8 +316,9 @@ def main():
     p.add_argument("--share", type=float, nargs="+", default=[0.12, 0.10, 0.08, 0.20, 0.20, 0.30], help="of the time, for each kind")
     p.add_argument("--share-to", type=float, nargs="+", help="of the time at the end, reached evenly (default: --share)")
     p.add_argument("--fresh", type=float, default=0.15, help="time of a kind that goes into new clips, relative to its steps")
-    p.add_argument("--like", type=float, default=0.0, help="how much --like-clips are held to the velocity of --init where that knows the caption")
-    p.add_argument("--like-clips", nargs="+", default=["128x29", "256x29"], help="the kinds that --init draws well")
+    p.add_argument("--like", type=float, default=0.0, help="how much --like-clips are held to the velocity of --teacher where that knows the caption")
+    p.add_argument("--like-clips", nargs="+", default=["128x29", "256x29"], help="the kinds that --teacher draws well")
+    p.add_argument("--teacher", help="a model's folder (default: --init)")
     p.add_argument("--decoder", help="an autoencoder with the same latents, read at the end for export and judge if it is there")
     p.add_argument("--seed", type=int, default=2)
     p.add_argument("--judge", nargs="+", default=[], help="at the end, SIDExFRAMES:COUNT:PROMPTS[:SHIFT]... in 20 steps: OUT/judge-*.json and *.jpg")
@@ -327,7 +338,7 @@ def main():
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.tokenizer)
     def tokenize(texts):
         t = tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
-        return t.input_ids.to(DEVICE), t.attention_mask.to(DEVICE)
+        return upload(t.input_ids), upload(t.attention_mask)
     first_vae = f"{args.init}/vae" if args.wait else args.vae
     vae = AutoencoderKLWan.from_pretrained(first_vae, torch_dtype=torch.float32).to(DEVICE).eval().requires_grad_(False)
     if args.init == "none":
@@ -372,16 +383,37 @@ def main():
     log("latents' mean", vae.config.latents_mean, "std", vae.config.latents_std)
     mean, std = (torch.tensor(v, device=DEVICE).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
     empty_ids, empty_mask = tokenize([""])
-    # The first model as a teacher. Its parameters want gradients, which are not asked for, so that it is what was compiled.
-    teacher, first_text = Velocity(copy.deepcopy(dit)), copy.deepcopy(text)
+    # The teacher's parameters want gradients, which are not asked for, so that it is what was compiled.
+    if args.teacher:
+        teacher, first_text = Velocity(load_transformer(args.teacher)), UMT5EncoderModel.from_pretrained(f"{args.teacher}/text_encoder").float().to(DEVICE)
+    else:
+        teacher, first_text = Velocity(copy.deepcopy(dit)), copy.deepcopy(text)
     teacher.block = velocity.block
+    captured, pool = {}, torch.cuda.graph_pool_handle() if DEVICE == "cuda" else None
+
+    def drawn(bank):
+        i = torch.randint(0, bank.filled, (bank.count,), device=DEVICE)
+        return [of[i] for of in (bank.latents, bank.ids, bank.mask, bank.near)]
 
     def train(bank):
+        """A step. It is a graph where that could be captured: launching its kernels one by one may take as long as they do."""
+        some = drawn(bank)
+        if bank.name not in captured:
+            return step_on(bank, *some)
+        inputs, step = captured[bank.name]
+        for to, what in zip(inputs, some):
+            to.copy_(what)
+        return step().clone()
+
+    def capture(bank):
+        inputs = drawn(bank)
+        captured[bank.name] = inputs, Captured(lambda: step_on(bank, *inputs), trainer, 1, pool)
+
+    def step_on(bank, latents, ids, mask, near):
         count, shift = bank.count, bank.shift
-        i = torch.randint(0, bank.filled, (count,), device=DEVICE)
-        x0 = (bank.latents[i].float() - mean) / std
+        x0 = (latents.float() - mean) / std
         drop = torch.rand(count, 1, device=DEVICE) < 0.1
-        ids, mask = torch.where(drop, empty_ids, bank.ids[i]), torch.where(drop, empty_mask, bank.mask[i])
+        ids, mask = torch.where(drop, empty_ids, ids), torch.where(drop, empty_mask, mask)
         # Stratified over the batch: every step sees all noise levels.
         u = (torch.arange(count, device=DEVICE) + torch.rand(count, device=DEVICE)) / count
         sigma = shift * u / (1 + (shift - 1) * u)
@@ -391,7 +423,7 @@ def main():
         if args.like and bank.name in args.like_clips:
             with torch.no_grad():
                 e = encode_text(first_text, ids, mask, buckets)
-            weight = args.like * bank.near[i].view(-1, 1, 1, 1, 1)
+            weight = args.like * near.view(-1, 1, 1, 1, 1)
             goal = goal + weight * (teacher(x, sigma * 1000, e).detach() - goal)
         v = velocity(x, sigma * 1000, encode_text(text, ids, mask, buckets))
         loss = F.mse_loss(v, goal)
@@ -417,10 +449,21 @@ def main():
 
     step, saved, begin, pending = 0, time.time(), None, collections.deque()
 
+    def follow(bank, loss):
+        """Has a step's loss copied to the host behind the step."""
+        if DEVICE == "cpu":
+            return pending.append((bank, loss, None))
+        host, done = torch.empty((), pin_memory=True), torch.cuda.Event()
+        host.copy_(loss, non_blocking=True)
+        done.record()
+        pending.append((bank, host, done))
+
     def settle(all_of_it=False):
         """Reads losses of steps that the device has done, so that the host never is far ahead of it."""
-        while len(pending) > (0 if all_of_it else 2):
-            bank, value = pending.popleft()
+        while len(pending) > (0 if all_of_it else 3):
+            bank, value, done = pending.popleft()
+            if done:
+                done.synchronize()
             v = value.item()
             bank.loss = v if bank.loss is None else 0.95 * bank.loss + 0.05 * v
 
@@ -442,6 +485,21 @@ def main():
                 synchronize()
             bank.step_seconds = time.time() - t2
             log(f"step of {bank.count} at {bank.name} ready in {time.time() - t:.1f} s, takes {bank.step_seconds * 1e3:.0f} ms")
+        fastest = FAST_ATTENTION
+        for kernel in dict.fromkeys([fastest, fastest and SDPBackend.FLASH_ATTENTION]):
+            use_attention(kernel)
+            try:
+                for bank in banks:
+                    capture(bank)
+                    synchronize()
+                log("steps captured, with", kernel)
+                break
+            except RuntimeError:
+                traceback.print_exc()
+                captured.clear()
+        else:
+            use_attention(fastest)
+            log("goes on without graphs")
         if args.wait:
             while not os.path.exists(args.wait):
                 time.sleep(0.2)
@@ -468,7 +526,7 @@ def main():
             k = int(due.argmax())
             bank = banks[k]
             trainer.lr.fill_(cosine(fraction, step, args.lr, 300 if args.init == "none" else 100, args.lr_to))
-            pending.append((bank, train(bank)))
+            follow(bank, train(bank))
             bank.steps += 1
             now = share + (share_to - share) * min(1.0, fraction)
             due += bank.step_seconds * now / now.sum()
@@ -476,7 +534,7 @@ def main():
             if bank.steps in (5, 20):
                 synchronize()
                 t = time.time()
-                pending.append((bank, train(bank)))
+                follow(bank, train(bank))
                 synchronize()
                 bank.step_seconds, bank.steps = time.time() - t, bank.steps + 1
                 t = time.time()
@@ -501,6 +559,8 @@ def main():
         vae.load_state_dict(AutoencoderKLWan.from_pretrained(args.decoder, torch_dtype=torch.float32).state_dict())
         log("decoder read")
     export()
+    # Whoever waits for the weights can go on.
+    open(f"{args.out}/done", "w").close()
     log("trained", step, "steps,", f"{time.time() - (begin or time.time()):.0f} s, losses", {b.name: b.loss for b in banks}, "steps", [b.steps for b in banks], "clips", [b.added for b in banks])
     with torch.no_grad():
         trainer.flat.copy_(trainer.ema)
