@@ -11,7 +11,8 @@ import time
 
 import torch
 
-START = time.time()
+#: When the program began; BEGUN where it began again by itself.
+START = float(os.environ.get("BEGUN", time.time()))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: Files of a checkpoint stay below what the GPU machine hands back.
 PART_BYTES = 14 << 20

@@ -133,11 +133,6 @@ def _attention(q, k, v):
         return F.scaled_dot_product_attention(*heads_first).transpose(1, 2).flatten(2)
 
 
-def use_attention(kernel):
-    global FAST_ATTENTION
-    FAST_ATTENTION = kernel
-
-
 def choose_attention(tokens=16384, heads=8, dim=32):
     """Times the GPU's kernels of attention forward and backward, and uses the fastest from then on."""
     global FAST_ATTENTION
@@ -323,6 +318,7 @@ def main():
     p.add_argument("--seed", type=int, default=2)
     p.add_argument("--judge", nargs="+", default=[], help="at the end, SIDExFRAMES:COUNT:PROMPTS[:SHIFT]... in 20 steps: OUT/judge-*.json and *.jpg")
     p.add_argument("--judge-until", type=float, default=1e9, help="the second by which that ends")
+    p.add_argument("--no-graphs", action="store_true", help="do not capture steps as CUDA graphs")
     p.add_argument("--tiny", action="store_true")
     args = p.parse_args()
     common.setup(args.seed)
@@ -485,21 +481,21 @@ def main():
                 synchronize()
             bank.step_seconds = time.time() - t2
             log(f"step of {bank.count} at {bank.name} ready in {time.time() - t:.1f} s, takes {bank.step_seconds * 1e3:.0f} ms")
-        fastest = FAST_ATTENTION
-        for kernel in dict.fromkeys([fastest, fastest and SDPBackend.FLASH_ATTENTION]):
-            use_attention(kernel)
+        if not args.no_graphs:
             try:
                 for bank in banks:
+                    eager = train(bank).item()
                     capture(bank)
-                    synchronize()
-                log("steps captured, with", kernel)
-                break
+                    first, second = train(bank).item(), train(bank).item()
+                    log(f"step at {bank.name} captured; losses {eager:.4f} before, {first:.4f} and {second:.4f}, gradient {trainer.norm.item():.2f}")
+                    if not (0.3 < first / eager < 3 and 0.3 < second / eager < 3 and first != second):
+                        raise RuntimeError("the captured step computes something else")
             except RuntimeError:
+                # What a broken capture leaves behind cannot be trusted: begin again, in the same time.
                 traceback.print_exc()
-                captured.clear()
-        else:
-            use_attention(fastest)
-            log("goes on without graphs")
+                log("begins again without graphs")
+                os.environ["BEGUN"] = str(common.START)
+                os.execv(sys.executable, [sys.executable, *sys.argv, "--no-graphs"])
         if args.wait:
             while not os.path.exists(args.wait):
                 time.sleep(0.2)
