@@ -38,6 +38,9 @@ export interface GpuSettings {
   readonly checkBounds?: boolean;
 }
 
+/** What is written to a tensor is submitted at once if it has this many bytes. A submission takes longer than writing less. */
+const SUBMITTED_BYTES = 2 ** 18;
+
 /** An opened device: its memory, and the commands that are recorded for it in batches. `openGpu` makes it. */
 export class Gpu extends Scopes {
   /** Fills every new tensor that can be bound with NaN, so that a test notices values that a kernel did not write. */
@@ -182,7 +185,7 @@ export class Gpu extends Scopes {
       this.device.queue.writeBuffer(tensor.buffer, at + whole, rest);
     }
     // wgpu keeps its own copy until the next submission. Without one, a model would be in memory twice.
-    this.device.queue.submit([]);
+    if (bytes.byteLength >= SUBMITTED_BYTES) this.device.queue.submit([]);
   }
 
   /** Gives memory that is kept for reuse back to the device. */

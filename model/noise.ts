@@ -86,11 +86,14 @@ function mersenneTwister(seed: number): () => number {
     state[i] = Math.imul(1812433253, s) + i;
   }
   let next = N;
+  const mix = (i: number, following: number, far: number) => {
+    const y = state[i]! & 0x80000000 | state[following]! & 0x7fffffff;
+    state[i] = state[far]! ^ y >>> 1 ^ -(y & 1) & 0x9908b0df;
+  };
   const twist = () => {
-    for (let i = 0; i < N; i++) {
-      const y = state[i]! & 0x80000000 | state[(i + 1) % N]! & 0x7fffffff;
-      state[i] = state[(i + M) % N]! ^ y >>> 1 ^ (y & 1 ? 0x9908b0df : 0);
-    }
+    for (let i = 0; i < N - M; i++) mix(i, i + 1, i + M);
+    for (let i = N - M; i < N - 1; i++) mix(i, i + 1, i + M - N);
+    mix(N - 1, 0, M - 1);
     next = 0;
   };
   return () => {

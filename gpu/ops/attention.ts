@@ -3,7 +3,7 @@ import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } f
 import { TILE } from "../kernels/attention/tiles.ts";
 import type { Operands } from "../precision.ts";
 import { Tensor } from "../tensor.ts";
-import { blockRows, forwardVariant } from "./attention_family.ts";
+import { blockRows, FEW_KEYS, forwardVariant } from "./attention_family.ts";
 import { holdsHalves, isHeld, runForward } from "./attention_forward.ts";
 import { packedHalves } from "./attention_pack.ts";
 import { type AttentionPattern, headDimOf, launchAttention } from "./attention_launch.ts";
@@ -60,7 +60,8 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   const tensors = { q, k, v, bias, keyLengths, y, lse, lastKeys };
   // With a bias, sequences are texts.
   const int8 = gpu.int8 && !bias && lastKeys === 1 && (plan !== undefined || k.dim(-2) >= INT8_KEYS) && !isHeld(k);
-  runForward(gpu, forwardVariant(gpu, { headDim, plan: plan !== undefined, int8 }), options, tensors);
+  const few = !plan && k.dim(-2) <= FEW_KEYS;
+  runForward(gpu, forwardVariant(gpu, { headDim, plan: plan !== undefined, int8, few }), options, tensors);
   if (gpu.tape && y instanceof Tensor && !options.into) {
     if (bias || keyLengths || lastKeys > 1) {
       throw new Error("attention has no gradient where there is a bias, key lengths or repeated keys");

@@ -22,11 +22,21 @@ export interface ForwardUse {
   readonly plan: boolean;
   /** The kernels of precision int8. */
   readonly int8?: boolean;
+  /** There are at most {@link FEW_KEYS}. */
+  readonly few?: boolean;
 }
 
+/**
+ * With so few keys, beginning and ending take a workgroup of matrix units as long as its keys. The first variant has small
+ * workgroups, some of which a multiprocessor runs at once: others compute meanwhile.
+ */
+export const FEW_KEYS = 256;
+
 /** The kernels of attention's forward pass for one use, from which a trial chooses the fastest for an adapter. */
-export const forwardFamily = memo(({ headDim, plan, int8 = false }: ForwardUse): KernelFamily<ForwardVariant> => ({
-  name: `attention ${headDim}${plan ? " by a plan" : ""}${int8 ? " in int8" : ""}`,
+export const forwardFamily = memo((
+  { headDim, plan, int8 = false, few = false }: ForwardUse,
+): KernelFamily<ForwardVariant> => ({
+  name: `attention ${headDim}${plan ? " by a plan" : ""}${int8 ? " in int8" : ""}${few ? " to few keys" : ""}`,
   variants: (gpu) => int8 ? int8Variants(gpu, headDim) : forwardVariants(gpu, headDim),
   trial(gpu) {
     const { heads } = TRIAL, tokens = plan ? TRIAL.tokensByPlan : TRIAL.tokens;
@@ -90,9 +100,14 @@ function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (ro
 }
 
 /** The variant that a device uses; undefined is the plain kernel. Int8 is used where the device has kernels for it. */
-export function forwardVariant(gpu: Gpu, { int8 = false, ...use }: ForwardUse): ForwardVariant | undefined {
+export function forwardVariant(
+  gpu: Gpu,
+  { int8 = false, few = false, ...use }: ForwardUse,
+): ForwardVariant | undefined {
   if (gpu.kernels.plain) return undefined;
-  return gpu.kernels.pick(forwardFamily(int8 && int8Variants(gpu, use.headDim).size > 0 ? { ...use, int8 } : use));
+  const isInt8 = int8 && int8Variants(gpu, use.headDim).size > 0;
+  const picked = gpu.kernels.pick(forwardFamily(isInt8 ? { ...use, int8 } : use));
+  return few && !isInt8 && picked.kernel === "matrix" ? gpu.kernels.pick(forwardFamily({ ...use, few })) : picked;
 }
 
 /**

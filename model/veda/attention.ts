@@ -1,6 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { groupHeads, headsAtOnce, type SomeHeads } from "../attention/head_groups.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { groupHeads, type HeadGroup, headsAtOnce, type SomeHeads } from "../attention/head_groups.ts";
 import type { AttentionTask } from "../attention/method.ts";
 import { FullAttention } from "../attention/full.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
@@ -35,12 +36,18 @@ export interface PassOfStep {
   readonly onTiles?: AttentionTask["onTiles"];
 }
 
+/** For each layer, its heads in groups of one pattern; without a pattern, they use full attention. */
+type Groups = readonly (readonly HeadGroup<TilePattern | undefined>[])[];
+
 /** Veda's self-attention of all layers over one layout. Its patterns are on the GPU until it is disposed of. */
 export class VedaAttention implements Disposable {
   readonly #held: DisposableStack;
   readonly #full: FullAttention;
   /** The pattern of each head, [layers][heads]; heads of one shape and budget share one. */
   readonly #patterns: readonly (readonly TilePattern[])[];
+  /** The groups of all heads, with and without full attention in all layers: steps have the same ones. */
+  readonly #ofAll = new Map<boolean, Groups>();
+  readonly #owner: TensorOwner;
 
   constructor(
     private readonly gpu: Gpu,
@@ -50,6 +57,7 @@ export class VedaAttention implements Disposable {
   ) {
     const { shapes: { shapes, choices, budgets }, keep } = options;
     using building = new DisposableStack();
+    this.#owner = building.use(new TensorOwner(gpu));
     this.#full = building.use(new FullAttention(gpu, config, layout));
     const made = new Map<string, TilePattern>();
     const pattern = (shape: number, share: number) => {
@@ -71,16 +79,14 @@ export class VedaAttention implements Disposable {
 
   /**
    * Computes some heads of each layer; heads with the same shape share a dispatch. Uploads belong to the enclosing
-   * scope.
+   * scope, except where these are all heads.
    *
    * @param heads the heads for each layer
    * @param dense whether all layers use full attention
    * @param at random tiles differ from step to step
    */
   some(heads: readonly (readonly number[])[], dense = false, at: PassOfStep = { step: 0, pass: 0 }): SomeHeads {
-    const { gpu, config, layout, options: { scores = { terms: MASS_TERMS } } } = this,
-      most = headsAtOnce(gpu, config, validTokens(layout));
-    const groups = groupHeads(gpu, heads, (layer, head) => dense ? undefined : this.#patternOf(layer, head), most);
+    const { gpu, options: { scores = { terms: MASS_TERMS } } } = this, groups = this.#groupsOf(heads, dense);
     return (q, k, v, layer, into) => {
       for (const { kind: pattern, heads, only } of groups[layer]!) {
         gpu.scope(() => {
@@ -99,6 +105,21 @@ export class VedaAttention implements Disposable {
         });
       }
     };
+  }
+
+  /** Groups the heads of each layer that are computed alike. */
+  #groupsOf(heads: readonly (readonly number[])[], dense: boolean): Groups {
+    const { gpu, config, layout } = this, most = headsAtOnce(gpu, config, validTokens(layout));
+    const kindOf = (layer: number, head: number) => dense ? undefined : this.#patternOf(layer, head);
+    const group = () => groupHeads(gpu, heads, kindOf, most);
+    if (heads.some(({ length }) => length < config.heads)) return group();
+    let groups = this.#ofAll.get(dense);
+    if (!groups) {
+      const { result, tensors } = gpu.collect(group);
+      this.#owner.adopt(tensors);
+      this.#ofAll.set(dense, groups = result);
+    }
+    return groups;
   }
 
   /** Undefined where the layer uses full attention. */
