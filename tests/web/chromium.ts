@@ -13,6 +13,8 @@ const WEBGPU = [
   "--enable-features=Vulkan",
   "--use-vulkan=swiftshader",
   "--use-webgpu-adapter=swiftshader",
+  // A busy machine is not a hanging GPU.
+  "--disable-gpu-watchdog",
 ];
 
 /** Starts Chromium without a window. */

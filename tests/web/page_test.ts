@@ -24,13 +24,14 @@ function pageTest(name: string, test: (page: Page, dir: string) => Promise<void>
     sanitizeResources: false,
     fn: () =>
       inTempDir(async (dir) => {
-        await buildPage(join(dir, "web"));
+        // As on a static host that has other pages, too.
+        await buildPage(join(dir, "web/some page"));
         const server = serveFolder(join(dir, "web"));
         let browser: Browser | undefined;
         try {
           browser = await openBrowser(options);
           const page = await browser.newPage();
-          const address = `http://127.0.0.1:${server.addr.port}/`, wrong = watchPage(page, address);
+          const address = `http://127.0.0.1:${server.addr.port}/some%20page/`, wrong = watchPage(page, address);
           await page.goto(address);
           await test(page, dir);
           assertEquals(wrong, []);
@@ -51,10 +52,10 @@ async function fill(page: Page, values: Readonly<Record<string, string>>): Promi
 }
 
 /** Renders a clip, and gives its card. */
-async function render(page: Page, values: Readonly<Record<string, string>>) {
+async function render(page: Page, values: Readonly<Record<string, string>>, button = "#render") {
   await fill(page, values);
   const before = await page.locator("#clips > li").count();
-  await page.click("#render");
+  await page.click(button);
   await page.locator("#render:enabled").waitFor(PATIENCE);
   assertEquals(await page.textContent("#error"), "");
   assertEquals(await page.locator("#clips > li").count(), before + 1);
@@ -83,7 +84,8 @@ function psnr(a: Uint8Array, b: Uint8Array): number {
 
 pageTest("the page renders what the command line renders, with each kind of attention", async (page, dir) => {
   for (const attention of ["full", "vorta", "veda"]) {
-    const card = await render(page, { ...QUICK, attention });
+    // The buttons of the text that explains them.
+    const card = await render(page, QUICK, `button[data-attention=${attention}]`);
     assertEquals(await card.getByText("Routes of all heads").count(), attention === "vorta" ? 1 : 0);
     const ours = await saved(page, "Save PNG", join(dir, `${attention}.png`)),
       theirs = join(dir, `cli-${attention}.png`);
@@ -97,6 +99,9 @@ pageTest("the page renders what the command line renders, with each kind of atte
     const decibels = psnr(await pixels(ours), await pixels(theirs));
     assert(decibels >= 40, `${attention}: ${decibels} dB`);
   }
+  // SwiftShader has no f16, and 10 storage buffers a stage.
+  assert((await page.textContent("#adapter"))?.endsWith(" in f32."));
+  assertEquals(await page.evaluate(limitsOfAdapter), { buffers: 10, f16: false });
 });
 
 pageTest("a clip can be cancelled, and the next one is rendered", async (page) => {
@@ -128,12 +133,58 @@ pageTest(
   },
 );
 
+pageTest("a lost GPU or a crash of the worker gets one sentence, and the next clip is rendered", async (page, dir) => {
+  const path = join(dir, "web/some page/worker.js");
+  await Deno.writeTextFile(path, FAILING + await Deno.readTextFile(path));
+  await page.reload();
+  const failed = async (prompt: string) => {
+    await fill(page, { ...QUICK, prompt });
+    await page.click("#render");
+    await page.locator("#error:not(:empty)").waitFor(PATIENCE);
+    return await page.textContent("#error");
+  };
+  const lost = await failed("lose");
+  assert(lost?.includes("GPU was lost"), `${lost}`);
+  // It gets as far as the first step on another device.
+  assertEquals(
+    await failed("crash"),
+    "The page's worker crashed (the driver is gone): press Render to go on, and please report it if it " +
+      "crashes again.",
+  );
+  await render(page, { ...QUICK, prompt: "a red circle" });
+});
+
 pageTest("a browser without WebGPU gets one sentence", async (page) => {
   await page.click("#render");
   await page.locator("#render:enabled").waitFor(PATIENCE);
   const error = await page.textContent("#error");
   assert(error?.includes("WebGPU"), `${error}`);
 }, { webgpu: false });
+
+/** Runs in the page. */
+async function limitsOfAdapter() {
+  const adapter = await navigator.gpu.requestAdapter();
+  return { buffers: adapter!.limits.maxStorageBuffersPerShaderStage, f16: adapter!.features.has("shader-f16") };
+}
+
+/** Put before the worker: it loses its device or crashes in the first step of clips with such prompts. */
+const FAILING = `{
+  let device, failing = "";
+  const { requestDevice } = GPUAdapter.prototype;
+  GPUAdapter.prototype.requestDevice = async function (descriptor) {
+    return device = await requestDevice.call(this, descriptor);
+  };
+  addEventListener("message", ({ data }) => failing = data.form?.prompt ?? "");
+  const post = self.postMessage.bind(self);
+  self.postMessage = (message) => {
+    post(message);
+    if (message.stage !== "denoise") return;
+    if (failing === "lose") device.destroy();
+    if (failing === "crash") setTimeout(() => { throw new Error("the driver is gone"); });
+    failing = "";
+  };
+}
+`;
 
 /** Appends a tensor of zeros that no model reads, larger than what a page can hold. */
 async function enlarge(path: string): Promise<void> {

@@ -31,10 +31,12 @@ const form = byId<HTMLFormElement>("form"), prompt = byId<HTMLTextAreaElement>("
 const renderButton = byId<HTMLButtonElement>("render"), cancelButton = byId<HTMLButtonElement>("cancel");
 const bar = byId<HTMLProgressElement>("progress"), status = byId("status"), error = byId("error");
 const preview = byId<HTMLCanvasElement>("preview"), list = byId<HTMLOListElement>("clips");
+/** Buttons that render the clip with another attention. */
+const examples = [...document.querySelectorAll<HTMLButtonElement>("button[data-attention]")];
 const memory = byId<HTMLInputElement>("memory"), frame = byId<HTMLInputElement>("frame");
 
-const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-const send = (request: Request) => worker.postMessage(request);
+let worker: Worker | undefined = openWorker(), hasAnswered = false;
+const send = (request: Request) => (worker ??= openWorker()).postMessage(request);
 
 const player = new Player((at, frames) => {
   frame.max = String(frames - 1);
@@ -54,6 +56,9 @@ form.addEventListener("submit", (event) => {
 });
 cancelButton.addEventListener("click", () => send("cancel"));
 form.addEventListener("input", showSettings);
+for (const example of examples) {
+  example.addEventListener("click", () => renderAlike(example.dataset));
+}
 byId("surprise").addEventListener("click", () => prompt.value = randomPrompt());
 byId("play").addEventListener("click", () => setPlaying(!player.playing));
 frame.addEventListener("input", () => {
@@ -76,7 +81,26 @@ document.addEventListener("drop", async (event) => {
   if (files.size > 0) take(files);
 });
 
-worker.onmessage = ({ data }: MessageEvent<Answer>) => {
+/** Starts the worker. If it crashes, the next request gets another one. */
+function openWorker(): Worker {
+  const made = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  made.onmessage = ({ data }: MessageEvent<Answer>) => {
+    hasAnswered = true;
+    told(data);
+  };
+  made.onerror = (event) => {
+    const message = event.message?.replace(/^Uncaught (Error: )?/, "");
+    made.terminate();
+    [worker, opened] = [undefined, undefined];
+    ended("");
+    error.textContent = hasAnswered
+      ? `The page's worker crashed (${message}): press Render to go on, and please report it if it crashes again.`
+      : `The page's worker could not run${message ? ` (${message})` : ""}: use a newer browser.`;
+  };
+  return made;
+}
+
+function told(data: Answer): void {
   if ("progress" in data) showProgress(data);
   else if ("preview" in data) {
     const images = imagesOf(data.preview), image = images[Math.floor(images.length / 2)]!;
@@ -94,11 +118,7 @@ worker.onmessage = ({ data }: MessageEvent<Answer>) => {
     ended("");
     error.textContent = data.error;
   }
-};
-worker.onerror = (event) => {
-  ended("");
-  error.textContent = `the page's worker could not run: ${event.message || "use a newer browser"}`;
-};
+}
 
 function render(): void {
   const values = Object.fromEntries(
@@ -111,9 +131,22 @@ function render(): void {
   );
   openModel();
   [error.textContent, notes.length, started] = ["", 0, performance.now()];
-  [renderButton.disabled, cancelButton.disabled, bar.hidden, bar.value] = [true, false, false, 0];
+  [bar.hidden, bar.value] = [false, 0];
+  setBusy(true);
   status.textContent = "Starting";
   send({ form: clip });
+}
+
+/** Renders the clip of the form with another attention, and with noise that the next one has, too. */
+function renderAlike(settings: DOMStringMap): void {
+  for (const [name, value] of Object.entries(settings)) {
+    (form.elements.namedItem(name) as HTMLInputElement | RadioNodeList).value = value!;
+  }
+  const seed = form.elements.namedItem("seed") as HTMLInputElement;
+  if (seed.value === "") seed.value = "1";
+  showSettings();
+  byId("now").scrollIntoView({ block: "nearest" });
+  form.requestSubmit();
 }
 
 /** Tells the worker of the model, unless it has it. */
@@ -123,7 +156,7 @@ function openModel(): void {
   if (wanted === opened) return;
   opened = wanted;
   const largest = model === "demo" ? { largest: LARGEST } : {};
-  const address = typeof model === "string" ? new URL(model, location.href).href : model;
+  const address = typeof model === "string" ? new URL(model, import.meta.url).href : model;
   send({ model: address, ...memoryLimit && { gpu: { memoryLimit } }, ...largest });
 }
 
@@ -145,8 +178,14 @@ function showProgress({ progress, stage, done, total }: Extract<Answer, { readon
 }
 
 function ended(text: string): void {
-  [renderButton.disabled, cancelButton.disabled, bar.hidden, preview.hidden] = [false, true, true, true];
+  [bar.hidden, preview.hidden] = [true, true];
+  setBusy(false);
   status.textContent = text;
+}
+
+function setBusy(busy: boolean): void {
+  cancelButton.disabled = !busy;
+  for (const button of [renderButton, ...examples]) button.disabled = busy;
 }
 
 function addClip(clip: Clip): void {

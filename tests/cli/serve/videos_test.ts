@@ -154,7 +154,7 @@ Deno.test("other machines need a token", () =>
   inTempDir(async (dir) => {
     const refused = await startServer(dir, ["--host", "0.0.0.0"]).then(() => "started", (error) => String(error));
     assert(refused.includes("--token SECRET is needed"), refused);
-    const token = "a secret that nobody guesses";
+    const token = "a-secret-that-nobody-guesses";
     await using server = await startServer(dir, ["--token", token]);
     assertEquals((await fetch(`${server.url}/v1/videos`)).status, 401);
     assertEquals((await fetch(`${server.url}/v1/videos?token=wrong`)).status, 401);
