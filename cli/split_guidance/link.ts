@@ -181,6 +181,7 @@ class Connection {
   }
 
   send(message: Message): void {
+    if (this.socket.readyState !== WebSocket.OPEN) return this.#lose(new PartnerLostError(`${this.name} has gone`));
     for (const frame of framesOf(message)) this.socket.send(frame);
   }
 

@@ -3,7 +3,7 @@ import { isSameToken } from "../token.ts";
 import { type Address, addressText } from "./address.ts";
 import type { Hello } from "./hello.ts";
 import { framesOf, type Head } from "./message.ts";
-import { type Helper, Session } from "./session.ts";
+import { type Helper, type Line, Session } from "./session.ts";
 
 /** An assistant, which main processes connect to. */
 export interface AssistantServerOptions {
@@ -38,7 +38,11 @@ export function serveAssistant(
     }
     const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: SILENCE });
     socket.binaryType = "arraybuffer";
-    const say = (head: Head) => framesOf({ head, tensors: {} }).forEach((frame) => socket.send(frame));
+    const line: Line = {
+      send: (frame) => socket.readyState === WebSocket.OPEN && socket.send(frame),
+      close: () => socket.close(),
+    };
+    const say = (head: Head) => framesOf({ head, tensors: {} }).forEach(line.send);
     if (busy) {
       socket.onopen = () => {
         say({ kind: "busy", why: "it helps another process; start a second assistant, or wait until that is done" });
@@ -47,7 +51,7 @@ export function serveAssistant(
       return response;
     }
     busy = true;
-    const session = new Session(socket, helper, before);
+    const session = new Session(line, helper, before);
     let closed = false;
     const gone = () => {
       if (closed) return;
@@ -63,7 +67,7 @@ export function serveAssistant(
         say({ kind: "hello", ...await helper.hello() });
       } catch (error) {
         const why = error instanceof TilereelError ? error.message : "something went wrong there";
-        if (!closed) say({ kind: "refused", why });
+        say({ kind: "refused", why });
         socket.close();
       }
     };

@@ -16,8 +16,9 @@ export interface Helper {
   failed(error: unknown): Promise<void>;
 }
 
-/** Where frames go. `WebSocket` is one. */
+/** Where frames go. */
 export interface Line {
+  /** Does nothing once the other end has gone. */
   send(frame: string | Uint8Array<ArrayBuffer>): void;
   close(): void;
 }
@@ -46,7 +47,8 @@ export class Session {
       if (!message) return;
       if (message.head.kind === "end") return this.#endClip();
       this.#isAnswering = true;
-      this.#work = this.#work.then(() => this.#answer(message)).finally(() => this.#isAnswering = false);
+      this.#work = this.#work.then(() => this.#answer(message)).catch((error) => this.#refuse(error))
+        .finally(() => this.#isAnswering = false);
     } catch (error) {
       this.#refuse(error);
     }

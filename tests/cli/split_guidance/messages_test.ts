@@ -57,7 +57,7 @@ async function withAssistant(
           [Symbol.dispose]: () => void asked.push("end"),
         });
       },
-      failed: () => Promise.resolve(),
+      failed: (error) => Promise.resolve(void asked.push(error)),
       ...helper,
     },
     onVisit: (event) => visits.push(event),
@@ -137,14 +137,18 @@ test("an assistant that refuses ends the clip; one that fails or stalls is done 
     await partner.begin(CLIP);
   }, { begin });
   // A question that is not answered, and not waited for, closes the connection. The next clip makes a new one.
-  let stalls = true;
+  let stalls = true, mistakes: unknown[] = [];
   const answered = { velocity: LATENTS, layers: [] };
   const stalling = () =>
     Promise.resolve({
-      velocity: () => stalls ? new Promise<never>((_, reject) => setTimeout(reject, 50)) : Promise.resolve(answered),
+      velocity: async () => {
+        if (stalls) await new Promise((resolve) => setTimeout(resolve, 50));
+        return answered;
+      },
       [Symbol.dispose]() {},
     });
-  await withAssistant(async ({ link }) => {
+  await withAssistant(async ({ link, asked }) => {
+    mistakes = asked;
     const partner = (await link()).partner(METHODS), pass = await partner.begin(CLIP);
     const answer = pass.velocity(0, LATENTS);
     pass[Symbol.dispose]();
@@ -152,6 +156,7 @@ test("an assistant that refuses ends the clip; one that fails or stalls is done 
     stalls = false;
     assertEquals((await (await partner.begin(CLIP)).velocity(0, LATENTS)).velocity.length, NUMBERS);
   }, { begin: stalling });
+  assertEquals(mistakes, []);
 });
 
 test("an assistant that has gone is lost, for this clip and the next", async () => {
