@@ -36,14 +36,15 @@ say() { echo "== ${SECONDS}s $*"; }
 left() { echo $((end - SECONDS - ${1:-0})); }
 clip() { [ "$1" = 512 ] && echo --size 512x512 --frames 61 || echo --size "$1x$1" --frames 29; }
 
-# tilereel LANE ARGUMENTS...: the process of the subshell becomes the program, so that a signal reaches it.
-tilereel() { (
+# tilereel LANE ARGUMENTS...: in a subshell, whose process becomes the program, so that a signal reaches it.
+tilereel() {
   local lane=$1
   shift
+  cd "$work" || exit 1
   # shellcheck disable=SC2086  # words
-  cd "$work" && exec $lane deno run --quiet -A --no-config --no-lock --no-remote --cached-only "$program/tilereel.js" "$@" ${EXTRA:-} \
+  exec $lane deno run --quiet -A --no-config --no-lock --no-remote --cached-only "$program/tilereel.js" "$@" ${EXTRA:-} \
     --model "$model" --gpu "$GPU" --memory 100GB
-); }
+}
 
 # train LANE router|tiles NAME STEPS OPTIONS...
 train() {
@@ -64,7 +65,7 @@ train() {
   [ -f "$out/metrics.jsonl" ] && finished=$(wc -l <"$out/metrics.jsonl")
   say "$name: exit $status, $finished steps in $((SECONDS - began)) s"
   if [ $status != 0 ] && [ "$finished" -gt 0 ]; then
-    tilereel "$lane" train "$kind" --out "$out" --steps "$finished" --resume "$@" >>"$work/logs/$name.log" 2>&1
+    (tilereel "$lane" train "$kind" --out "$out" --steps "$finished" --resume "$@") >>"$work/logs/$name.log" 2>&1
     say "$name: exit $? with these steps as its result"
   fi
 }
@@ -73,8 +74,8 @@ train() {
 tiles() {
   local lane=$1 size=$2 tokens=$3 keep=$4 shapes="--tile-tokens $3"
   # shellcheck disable=SC2046  # words
-  tilereel "timeout -s KILL 75 $lane" search tiles --prompts "$work/search.txt" $(clip "$size") --tile-tokens "$tokens" --keep "$keep" \
-    --out "$work/plan$size.safetensors" >"$work/logs/plan$size.log" 2>&1
+  (tilereel "timeout -s KILL 75 $lane" search tiles --prompts "$work/search.txt" $(clip "$size") --tile-tokens "$tokens" --keep "$keep" \
+    --out "$work/plan$size.safetensors") >"$work/logs/plan$size.log" 2>&1
   say "plan$size: exit $?"
   # Where the search took too long, one shape serves all heads.
   [ -f "$work/plan$size.safetensors" ] && shapes="--plan $work/plan$size.safetensors"
