@@ -3,7 +3,7 @@ import { button, element } from "../web/elements.ts";
 import { routeMap } from "../web/route_map.ts";
 import { ask, contentOf, type VideoJob } from "./api.ts";
 import type { Compared } from "./comparison.ts";
-import { timeText } from "./cost.ts";
+import { shareText, timeText } from "./cost.ts";
 import { TileView } from "./tile_view.ts";
 import type { Together } from "./together.ts";
 
@@ -26,7 +26,7 @@ export function clipCard(job: VideoJob, does: CardActions): HTMLLIElement {
   const item = element("li"), actions = element("div", { className: "clip-actions" }), attention = attentionOf(job);
   const made = { ...record ?? { ...values, prompt, seed }, tileMap: tiles };
   const facts = [
-    ...typeof record?.density === "number" ? [`density ${(100 * record.density).toFixed(1)} %`] : [],
+    ...typeof record?.density === "number" ? [`density ${shareText(record.density)}`] : [],
     ...took === undefined ? [] : [timeText(took)],
     `${size}, ${frames} frames`,
     ...record ? [`${record.steps} steps`] : [],
@@ -42,15 +42,17 @@ export function clipCard(job: VideoJob, does: CardActions): HTMLLIElement {
     const clip: Compared = { source, name: `${attention}, seed ${seed}`, size: `${size} ${frames}` };
     box.addEventListener("change", () => does.compare(clip, box.checked));
     compare.append(box, " Compare");
+    item.append(compare);
     actions.append(
-      compare,
       button("Curve", () => does.attempt(() => does.curve(job))),
       element("a", { href: source, download: `${id}.mp4`, textContent: "Save", className: "button" }),
     );
   }
-  actions.prepend(button("Use these settings", () => does.use(made)));
-  actions.append(
+  actions.prepend(
+    button("Use these settings", () => does.use(made)),
     button("Vary", () => does.use({ ...made, seed: undefined })),
+  );
+  actions.append(
     button("Delete", () => does.attempt(() => does.remove(job))),
   );
   item.append(

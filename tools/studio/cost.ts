@@ -55,7 +55,7 @@ function factsOf({ tokens, grid, density, seconds, from, memory, obstacle }: Est
   const about = from === "equal" ? "" : "about ";
   const facts = {
     Tokens: `${tokens.toLocaleString("en")} (${grid.join("×")})`,
-    Density: density === null ? "unknown" : `${(100 * density).toFixed(density < 0.1 ? 1 : 0)} %`,
+    Density: density === null ? "unknown" : shareText(density),
     Time: seconds === null ? "unknown" : about + timeText(seconds),
     Memory: memory === null ? obstacle === null ? "unknown" : "does not fit" : formatBytes(memory),
   };
@@ -82,4 +82,9 @@ function whence({ from, clips, adapter, precision }: Estimate): string {
 /** A time as people say it, with tenths of a second where they count. */
 export function timeText(seconds: number): string {
   return seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
+}
+
+/** A share in percent, with tenths where they count. */
+export function shareText(share: number): string {
+  return `${(100 * share).toFixed(share > 0.995 ? 0 : 1)} %`;
 }

@@ -2,7 +2,7 @@
 import type { Likeness } from "../../cli/serve/side_messages.ts";
 import { button, byId, element } from "../web/elements.ts";
 import { ask, create, type FieldSchema, type VideoJob } from "./api.ts";
-import { timeText } from "./cost.ts";
+import { shareText, timeText } from "./cost.ts";
 import { PointsChart } from "./points_chart.ts";
 import { textOf } from "./settings_form.ts";
 
@@ -27,8 +27,9 @@ export class Curve {
   readonly #vorta = byId<HTMLInputElement>("curve-vorta");
   readonly #note = byId("curve-note");
   readonly #rows = byId("curve-rows");
-  readonly #quality = new PointsChart(byId("curve-quality"), "Likeness to full attention", "PSNR, dB");
-  readonly #time = new PointsChart(byId("curve-time"), "Time of a clip", "seconds");
+  readonly #psnr = new PointsChart(byId("curve-psnr"), "PSNR against full attention, dB");
+  readonly #ssim = new PointsChart(byId("curve-ssim"), "SSIM against full attention");
+  readonly #time = new PointsChart(byId("curve-time"), "Time of a clip, s");
   /** What was asked for already, by the ids of both clips. */
   readonly #likeness = new Map<string, Promise<Likeness | undefined>>();
   #scene: string | undefined;
@@ -137,7 +138,8 @@ export class Curve {
         const y = of(point);
         return y === null || y === undefined ? [] : [{ x: 100 * point.density, y, series: point.kind }];
       });
-    this.#quality.show(chart(({ likeness }) => likeness?.psnr));
+    this.#psnr.show(chart(({ likeness }) => likeness?.psnr));
+    this.#ssim.show(chart(({ likeness }) => likeness?.ssim));
     this.#time.show(chart(({ job }) => job.tilereel.took));
   }
 
@@ -168,7 +170,7 @@ function rowOf({ name, density, job, likeness }: Point): HTMLTableRowElement {
   const row = element("tr"), { took } = job.tilereel;
   const likeText = (value: number | null, digits: number) => (value === null ? "equal" : value.toFixed(digits));
   const cells = [
-    `${(100 * density).toFixed(1)} %`,
+    shareText(density),
     took === undefined ? "" : timeText(took),
     likeness ? `${likeText(likeness.psnr, 1)}${likeness.psnr === null ? "" : " dB"}` : "–",
     likeness ? likeness.ssim === null ? "–" : likeness.ssim.toFixed(3) : "–",

@@ -25,8 +25,8 @@ export class PointsChart {
   #plot: uPlot | undefined;
   #points: readonly ChartPoint[] = [];
 
-  constructor(place: HTMLElement, private readonly title: string, unit: string) {
-    this.#figure.append(element("figcaption", { textContent: `${title} (${unit}) over density (%)` }));
+  constructor(place: HTMLElement, private readonly title: string) {
+    this.#figure.append(element("figcaption", { textContent: `${title}, over density in %` }));
     place.append(this.#figure);
     new ResizeObserver(() => this.#plot?.setSize({ width: this.#width, height: HEIGHT })).observe(this.#figure);
     // Colours are drawn into the picture.

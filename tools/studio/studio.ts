@@ -21,6 +21,8 @@ import { buildFields, formValues, useSettings } from "./settings_form.ts";
 import { Together } from "./together.ts";
 import { Trainings } from "./trainings.ts";
 
+/** What the server calls the demo model. */
+const DEMO = "embedded";
 /** Clips of one page of the gallery. */
 const PAGE = 24;
 
@@ -81,14 +83,14 @@ async function open(): Promise<void> {
   }>("/v1/models");
   pictures = new PictureFields(byId("pictures"), model!.pictures);
   together.fps = model!.defaults.fps;
-  byId("model").textContent = `Renders with ${model!.id} on this machine.`;
+  byId("model").textContent = `Renders with ${model!.id === DEMO ? "the demo model" : model!.id} on this machine.`;
   const { components } = await ask<{
     components: { schemas: { CreateVideo: { properties: Readonly<Record<string, FieldSchema>> } } };
   }>("/openapi.json");
   const { properties } = components.schemas.CreateVideo;
   buildFields(properties);
   curve = new Curve(byId("curve"), properties, queued, attempt);
-  if (model!.id === "embedded") showVocabulary();
+  if (model!.id === DEMO) showVocabulary();
   await loadClips();
   watchJobs({
     onJob: (job) => {
