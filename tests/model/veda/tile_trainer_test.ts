@@ -100,8 +100,9 @@ async function results(folder: string) {
     files: listFiles(folder),
     checkpoint: await Deno.readFile(checkpoint),
     tiles: await Deno.readFile(result),
-    log: lines.map(({ seconds, ...line }) => {
-      assert(seconds >= 0);
+    // How many steps the training was to have is another number where it was to end early.
+    log: lines.map(({ seconds, steps, ...line }) => {
+      assert(seconds >= 0 && steps >= line.step);
       return line as TileTrainingStep;
     }),
   };
