@@ -52,9 +52,10 @@ export interface ShardState extends Omit<ShardWork, "folder" | "work"> {
   /** What this process made, and the seconds that it took for it. */
   readonly made: number;
   readonly seconds: number;
-  /** What it makes now, and how much of that is done, from 0 to 1. */
+  /** What it makes now, how much of that is done, from 0 to 1, and in how many seconds. */
   readonly current?: string;
   readonly fraction?: number;
+  readonly elapsed?: number;
   readonly failed: readonly Failure[];
   /** When it came to its end. Without it, it runs or was broken off. */
   readonly ended?: number;
@@ -66,6 +67,7 @@ export class ShardLog implements AsyncDisposable {
   #state: ShardState;
   /** When the work on the current one began, as performance.now() has it. */
   #begun = performance.now();
+  #isTimed = false;
   #writing = Promise.resolve();
   readonly #timer: ReturnType<typeof setInterval>;
 
@@ -101,35 +103,39 @@ export class ShardLog implements AsyncDisposable {
 
   /** Of these it turned out that they are there. */
   found(done: number): void {
-    this.#ended({ done });
+    this.#change({ done });
   }
 
   /** The work on one of them begins. */
   begin(current: string): void {
     this.#begun = performance.now();
+    this.#isTimed = false;
     this.#state = { ...this.#state, current, fraction: 0 };
   }
 
-  /** How much of the current one is done, from 0 to 1. */
+  /** How much of the current one is done, from 0 to 1. Its time begins with the first call: before, models are loaded. */
   progress(fraction: number): void {
+    if (this.#state.current === undefined) return;
+    if (!this.#isTimed) this.#begun = performance.now();
+    this.#isTimed = true;
     this.#state = { ...this.#state, fraction: Number(fraction.toFixed(3)) };
   }
 
   /** The current one is made. */
   made(): void {
-    const { done, total, made, seconds } = this.#state, took = (performance.now() - this.#begun) / 1000;
+    const { done, total, made, seconds } = this.#state, took = this.#elapsed();
     // What was found damaged is made again.
-    this.#ended({ done: Math.min(done + 1, total), made: made + 1, seconds: Number((seconds + took).toFixed(3)) });
+    this.#change({ done: Math.min(done + 1, total), made: made + 1, seconds: Number((seconds + took).toFixed(3)) });
   }
 
   /** The current one could not be made. */
   failed(failure: Failure): void {
-    this.#ended({ failed: [...this.#state.failed, failure] });
+    this.#change({ failed: [...this.#state.failed, failure] });
   }
 
   /** The shard has come to its end. */
   async end(): Promise<void> {
-    this.#ended({ ended: now() });
+    this.#change({ ended: now() });
     await this.#writing;
   }
 
@@ -138,11 +144,17 @@ export class ShardLog implements AsyncDisposable {
     await this.#writing;
   }
 
-  #ended(change: Partial<ShardState>): void {
+  /** Nothing is made for now. */
+  #change(change: Partial<ShardState>): void {
     const { current: _, fraction: __, ...rest } = this.#state;
     this.#state = { ...rest, ...change };
     this.#begun = performance.now();
     this.#write();
+  }
+
+  /** Seconds of the work on the current one. */
+  #elapsed(): number {
+    return Number(((performance.now() - this.#begun) / 1000).toFixed(3));
   }
 
   /** Work goes on if the file cannot be written now: it only tells of the work. */
@@ -151,7 +163,8 @@ export class ShardLog implements AsyncDisposable {
   }
 
   async #save(): Promise<void> {
-    const text = `${JSON.stringify(this.#state)}\n`;
+    const elapsed = this.#state.current === undefined ? {} : { elapsed: this.#elapsed() };
+    const text = `${JSON.stringify({ ...this.#state, ...elapsed })}\n`;
     await writeAtomically(this.#path, (temporary) => Deno.writeTextFile(temporary, text));
   }
 }

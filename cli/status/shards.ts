@@ -9,6 +9,8 @@ import { type Failure, LOG_FOLDER, LOG_FORMAT, type ShardState, SIGN_OF_LIFE } f
 const LONGEST_LOG = 64 * 2 ** 20;
 /** Milliseconds without a sign of life after which a process elsewhere counts as dead. */
 const SILENT = 8 * SIGN_OF_LIFE;
+/** The part of a first clip that tells how long it takes. */
+const TELLING = 0.1;
 
 /**
  * What became of a shard: "stopped" was broken off, or its files were removed; "failed" came to its end, but some could
@@ -94,7 +96,8 @@ async function reportWork(folder: string, logs: readonly FoundLog[], now: number
 }
 
 async function reportShard(folder: string, { state, updated }: FoundLog, now: number): Promise<ShardReport> {
-  const { shard: { index }, total, files, host, pid, started, ended, made, seconds, current, fraction = 0 } = state;
+  const { shard: { index }, total, files, host, pid, started, ended, made, seconds } = state;
+  const { current, fraction = 0, elapsed = 0 } = state;
   // A clip may have been made by an earlier run or removed since.
   const there = files &&
     new Set(await Array.fromAsync(files, async (name) => await isThere(join(folder, name)) && name));
@@ -108,7 +111,9 @@ async function reportShard(folder: string, { state, updated }: FoundLog, now: nu
     : failed.length > 0
     ? "failed"
     : "done";
-  const left = made > 0 ? (total - done - failed.length - fraction) * seconds / made : undefined;
+  // Of the first one, a part tells.
+  const each = made > 0 ? seconds / made : fraction >= TELLING ? elapsed / fraction : undefined;
+  const left = each === undefined ? undefined : (total - done - failed.length - fraction) * each;
   return {
     ...{ index, status, total, done, failed },
     ...isAlive && current !== undefined && { current, fraction },
@@ -159,8 +164,9 @@ async function readLog(path: string): Promise<FoundLog | undefined> {
 
 function isState(value: unknown): value is ShardState {
   const { format, shard, work, unit, total, all, files, failed, ...rest } = (value ?? {}) as Partial<ShardState>;
-  const { commandLine, process, host, pid, started, done, made, seconds, current = "", fraction = 0, ended = 0 } = rest;
-  const numbers = [shard?.index, shard?.count, total, all, pid, started, done, made, seconds, fraction, ended];
+  const { commandLine, process, host, pid, started, done, made, seconds } = rest;
+  const { current = "", fraction = 0, elapsed = 0, ended = 0 } = rest;
+  const numbers = [shard?.index, shard?.count, total, all, pid, started, done, made, seconds, fraction, elapsed, ended];
   const areNumbers = numbers.every(Number.isFinite);
   return format === LOG_FORMAT && areNumbers && [work, unit, commandLine, process, host, current].every(isText) &&
     isShard(shard!) &&
