@@ -82,6 +82,8 @@ async function open(): Promise<void> {
     data: { id: string; defaults: { fps: number }; pictures: PictureNeeds }[];
   }>("/v1/models");
   pictures = new PictureFields(byId("pictures"), model!.pictures);
+  // Clips of a curve are asked for without pictures.
+  byId("make-curve").hidden = model!.pictures.image === "required";
   together.fps = model!.defaults.fps;
   byId("model").textContent = `Renders with ${model!.id === DEMO ? "the demo model" : model!.id} on this machine.`;
   const { components } = await ask<{
