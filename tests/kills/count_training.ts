@@ -1,6 +1,6 @@
 /**
- * A training that counts, in the folder of the command line: four steps with a checkpoint after each. It resumes if
- * there is one.
+ * A training that counts, in the folder and as many steps as the command line says, with a checkpoint after each. It
+ * resumes if there is one.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { readFloat32 } from "../../model/checkpoint/safetensors.ts";
 import { writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
 import { runTraining } from "../../model/training/loop.ts";
 
-const [folder] = Deno.args as [string];
+const [folder, steps] = Deno.args as [string, string];
 
 await runTraining({
   result: "count.safetensors",
@@ -36,4 +36,4 @@ await runTraining({
       [Symbol.dispose]() {},
     };
   },
-}, { steps: 4, folder, checkpointEvery: 1, resume: await exists(`${folder}/checkpoint.safetensors`) });
+}, { steps: Number(steps), folder, checkpointEvery: 1, resume: await exists(`${folder}/checkpoint.safetensors`) });

@@ -58,6 +58,11 @@ function train(kind: "router" | "tiles", steps: number, ...options: readonly str
   };
 }
 
+const countTo = (steps: number): Killed => ({
+  args: (dir) => program("tests/kills/count_training.ts", [join(dir, "run"), `${steps}`]),
+  growing: ["run/metrics.jsonl"],
+});
+
 const convert = (format: string): Killed => ({
   args: (dir) => tilereel("convert", MODEL, join(dir, "model"), "--format", format),
 });
@@ -83,10 +88,8 @@ const PROGRAMS: Readonly<Record<string, Killed>> = {
     },
     ...{ timed: /profile\.json$/, isSlow: true },
   },
-  "a training": {
-    args: (dir) => program("tests/kills/count_training.ts", [join(dir, "run")]),
-    growing: ["run/metrics.jsonl"],
-  },
+  "a training": countTo(4),
+  "a longer training": { ...countTo(24), isSlow: true },
   "a training of a router": {
     ...train("router", 2),
     args: (dir) => [...train("router", 2).args(dir), "--cache", join(dir, "cache")],
