@@ -69,6 +69,7 @@ function mutated(files: Files, dice: Dice, isLoose: boolean): Files {
   const changed = { ...files };
   for (let left = dice.once(4) ? 2 : 1; left > 0; left--) {
     const name = dice.of(Object.keys(files)), bytes = files[name]!;
+    if (changed[name] !== bytes) continue;
     if (isLoose && dice.once(5)) move(changed, name, dice);
     else if (name.endsWith(".safetensors")) changed[name] = mutateSafetensors(bytes, dice);
     else if (dice.once(8)) changed[name] = mutateBytes(bytes, dice);
@@ -79,7 +80,7 @@ function mutated(files: Files, dice: Dice, isLoose: boolean): Files {
 
 /** Removes a file, renames it, has it twice, or puts what belongs to another in its place. */
 function move(files: Files, name: string, dice: Dice): void {
-  const others = Object.keys(files), bytes = files[name]!, other = dice.of(others);
+  const bytes = files[name]!, other = dice.of(Object.keys(files));
   const places = ["a.safetensors", "models/vae/b.safetensors", "high_noise_model/model.safetensors", `${name}.gguf`];
   switch (dice.below(4)) {
     case 0:
