@@ -1,11 +1,15 @@
 /**
  * The server's worker, for prompts that make it fail: "crash" ends it by an error that nobody catches, "lose" loses its
- * device in the middle of the clip, and "lose twice" the next one, too.
+ * device in the middle of the clip, and "lose twice" the next one, too. Clips are kept after every
+ * step.
  *
  * @module
  */
 /// <reference lib="webworker" />
+import { SAVING } from "../../../cli/generate/unfinished.ts";
 import type { ToWorker } from "../../../cli/serve/messages.ts";
+
+Object.assign(SAVING, { clipTakes: 0, every: 0 });
 
 let device: GPUDevice | undefined, failing = "";
 
