@@ -54,8 +54,8 @@ export const RIGHTS: Readonly<Record<string, CommandRights>> = {
   completion: {},
 };
 
-/** Variables of the environment that may be read. */
-const VARIABLES = Object.keys(ENVIRONMENT);
+/** Variables of the environment that may be read, and what --gpu sets for Deno, which chooses the adapter by it. */
+const VARIABLES = [...Object.keys(ENVIRONMENT), "DENO_WEBGPU_BACKEND"];
 /** What may be asked of the system: the room on a disk. */
 const SYSTEM = ["statfs"] as const;
 
