@@ -8,6 +8,7 @@ import { variable } from "../gpu/common/environment.ts";
 import { SYSTEM } from "../gpu/native/processes.ts";
 import { workerUrl } from "../model/embedded.ts";
 import { isNotAllowed } from "../model/files/file_error.ts";
+import { removeLinkerVariables } from "./rights/linker_variables.ts";
 import { answer, type BundledStudio, type FromThread } from "./rights/messages.ts";
 import { rightsOf } from "./rights/rights.ts";
 
@@ -39,10 +40,9 @@ function startThread(): Worker {
     // Tasks run in the checkout, wherever they are called from.
     const folder = variable("TILEREEL_CWD");
     if (folder) Deno.chdir(folder);
-    return new Worker(workerUrl("cli/rights/thread.ts"), {
-      type: "module",
-      deno: { permissions: rightsOf(Deno.args) },
-    });
+    const permissions = rightsOf(Deno.args);
+    if (permissions.run) removeLinkerVariables();
+    return new Worker(workerUrl("cli/rights/thread.ts"), { type: "module", deno: { permissions } });
   } catch (error) {
     if (!isNotAllowed(error)) throw error;
     console.error(

@@ -92,3 +92,21 @@ Deno.test("what a command has no right to is refused in one sentence", () =>
     );
     assertEquals(await Deno.readTextFile(join(elsewhere, "x.mp4")), "");
   }));
+
+Deno.test({
+  name: "ffmpeg is run where LD_LIBRARY_PATH is set, as it is beside CUDA",
+  ignore: Deno.build.os === "windows",
+  fn: () =>
+    inTempDir(async (dir) => {
+      const programs = join(dir, "programs"), data = join(dir, "data");
+      for (const folder of [programs, data]) await Deno.mkdir(folder);
+      await Deno.writeTextFile(join(programs, "ffmpeg"), '#!/bin/sh\necho "seen: $LD_LIBRARY_PATH." >&2\nexit 1\n', {
+        mode: 0o755,
+      });
+      await Deno.writeTextFile(join(data, "clip.mkv"), "no clip at all");
+      await Deno.writeTextFile(join(data, "clip.txt"), "a ball");
+      const env = { PATH: `${programs}:${Deno.env.get("PATH")}`, LD_LIBRARY_PATH: dir };
+      const line = ["train", "router", "--data", data, "--out", join(dir, "out"), "--size", "32x32", "--frames", "5"];
+      assertRefused(await tilereel(line, { env }), 'ffmpeg says "seen: ."');
+    }),
+});
