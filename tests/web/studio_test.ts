@@ -151,6 +151,56 @@ studioTest("all tabs show a long queue in its order, and what one of them does t
   for (const tab of tabs) await tab.getByText("clip 0", { exact: true }).waitFor({ state: "detached" });
 });
 
+studioTest(
+  "a tab that nobody saw shows what others made and deleted, and says when the server is gone",
+  async (page, server) => {
+    await render(page, { prompt: "clip 0", ...QUICK });
+    await render(page, { prompt: "clip 1" });
+    const see = (isSeen: boolean) =>
+      page.evaluate((isHidden) => {
+        Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+      }, !isSeen);
+    await see(false);
+    await page.evaluate(() => document.querySelector("#error")!.textContent = "still to be read");
+    const second = await page.context().newPage();
+    await second.goto(page.url());
+    await second.locator("#clips > li").nth(1).waitFor(PATIENCE);
+    await render(second, { prompt: "clip 2", ...QUICK });
+    await render(second, { prompt: "clip 3" });
+    await second.locator("#clips > li").nth(2).getByRole("button", { name: "Delete" }).click();
+    await second.getByText("clip 1", { exact: true }).waitFor({ state: "detached" });
+    assertEquals(await page.locator("#clips strong").allTextContents(), ["clip 1", "clip 0"]);
+    await see(true);
+    await page.getByText("clip 1", { exact: true }).waitFor({ state: "detached" });
+    await page.getByText("clip 3", { exact: true }).waitFor(PATIENCE);
+    assertEquals(await page.locator("#clips strong").allTextContents(), ["clip 3", "clip 2", "clip 0"]);
+    assertEquals(await page.textContent("#error"), "still to be read");
+    const gone = page.getByText("The server does not answer.");
+    assertEquals(await gone.isVisible(), false);
+    server.process.kill("SIGKILL");
+    await gone.waitFor(PATIENCE);
+  },
+);
+
+studioTest("older clips follow, although the last one that was shown was deleted", async (page, { url }) => {
+  // Those that were cancelled are listed, too.
+  const headers = { "content-type": "application/json" }, count = 27;
+  for (let i = 0; i < count; i++) {
+    const body = JSON.stringify({ prompt: `clip ${i}`, ...QUICK, steps: i === 0 ? 1000 : 2 });
+    const { id } = await (await fetch(`${url}/v1/videos`, { method: "POST", headers, body })).json();
+    if (i > 0) await (await fetch(`${url}/v1/videos/${id}/cancel`, { method: "POST" })).body?.cancel();
+  }
+  await page.reload();
+  await page.locator("#clips > li:nth-child(24)").getByRole("button", { name: "Delete" }).click();
+  await page.getByText("clip 3", { exact: true }).waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Older clips" }).click();
+  await page.getByText("clip 1", { exact: true }).waitFor(PATIENCE);
+  assertEquals(await page.textContent("#error"), "");
+  await page.locator("#jobs").getByRole("button", { name: "Cancel" }).click();
+  await page.locator("#clips").getByText("clip 0", { exact: true }).waitFor(PATIENCE);
+});
+
 studioTest("the studio draws the figures of a training while it runs", async (page, _, dir) => {
   const log = join(dir, "runs/tiles/metrics.jsonl");
   const write = async (step: number) => {
@@ -190,6 +240,21 @@ studioTest("the studio makes a clip of a picture, and uses it again", async (pag
   await page.getByRole("button", { name: "Use these settings" }).click();
   await page.waitForFunction(() => document.querySelectorAll(".picture img:not([hidden])").length === 1);
   await render(page, { prompt: "a cat", seed: "8" });
+  // A curve is made of it, too: full attention was made already.
+  await page.locator("#clips > li").first().getByRole("button", { name: "Curve" }).click();
+  await page.fill("#curve-shares", "0.5, 0.50");
+  await page.getByRole("button", { name: "Queue what is missing" }).click();
+  await page.locator("#curve-rows tr").nth(1).waitFor(PATIENCE);
+  assertEquals(await page.locator("#clips > li").count(), 3);
+  await page.getByRole("button", { name: "Remove the picture to begin with" }).click();
+  // A picture may be dropped on the page. What it holds is for the server to judge.
+  await page.evaluate(() => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File(["\xff\xd8\xff"], "a.jpg", { type: "image/jpeg" }));
+    document.dispatchEvent(new DragEvent("drop", { dataTransfer }));
+  });
+  await page.getByRole("button", { name: "Remove the picture to begin with" }).waitFor();
+  assertEquals(await page.textContent("#error"), "");
   await Deno.writeTextFile(join(dir, "no.png"), "no picture");
   await first.setInputFiles(join(dir, "no.png"));
   await page.click("#render");

@@ -4,6 +4,12 @@ import type { videoObject } from "../../cli/serve/video_object.ts";
 /** A video as the server describes it. */
 export type VideoJob = ReturnType<typeof videoObject>;
 
+/** Some of the videos, the newest first. */
+export interface VideoPage {
+  readonly data: readonly VideoJob[];
+  readonly has_more: boolean;
+}
+
 /** A property of the description of a request. */
 export interface FieldSchema {
   readonly description?: string;
@@ -69,21 +75,25 @@ export interface JobWatcher {
   /** A job at every change; those that have not ended at the beginning. */
   readonly onJob: (job: VideoJob) => void;
   readonly onDeleted: (id: string) => void;
-  /** The jobs that have not ended, at the beginning and when the server answers again. */
+  /** The jobs that have not ended, at the beginning and when the page is seen, or the server answers, again. */
   readonly onWaiting: (ids: readonly string[]) => void;
+  /** Whether the server answers: told when that changes. */
+  readonly onAnswers: (answers: boolean) => void;
 }
 
 /**
  * Watches all jobs. One connection does, because browsers allow few to a server: it is given up while nobody sees the
  * page.
  */
-export function watchJobs({ onJob, onDeleted, onWaiting }: JobWatcher): void {
+export function watchJobs({ onJob, onDeleted, onWaiting, onAnswers }: JobWatcher): void {
   let events: EventSource | undefined;
   const follow = () => {
     events?.close();
     if (document.hidden) return;
     // A browser asks again by itself when the server was started anew.
     events = new EventSource(address("/v1/events"));
+    events.addEventListener("open", () => onAnswers(true));
+    events.addEventListener("error", () => onAnswers(false));
     events.addEventListener("waiting", ({ data }) => onWaiting(JSON.parse(data).ids));
     events.addEventListener("video", ({ data }) => onJob(JSON.parse(data)));
     events.addEventListener("deleted", ({ data }) => onDeleted(JSON.parse(data).id));

@@ -3,6 +3,7 @@ import type { Likeness } from "../../cli/serve/side_messages.ts";
 import { button, byId, element } from "../web/elements.ts";
 import { ask, create, type FieldSchema, type VideoJob } from "./api.ts";
 import { shareText, timeText } from "./cost.ts";
+import { filesOf } from "./picture_fields.ts";
 import { PointsChart } from "./points_chart.ts";
 import { textOf } from "./settings_form.ts";
 
@@ -54,10 +55,11 @@ export class Curve {
    * Asks for a scene with full attention and the shares that are chosen, and shows its curve.
    *
    * @param values of a form, with a seed
+   * @param pictures that the clips are made of, by the keys of a request
    */
-  async begin(values: Readonly<Record<string, unknown>>): Promise<void> {
+  async begin(values: Readonly<Record<string, unknown>>, pictures?: Readonly<Record<string, File>>): Promise<void> {
     const scene = Object.fromEntries(Object.entries(values).filter((entry) => this.#isOfScene(entry)));
-    const full = await create({ ...scene, attention: "full" });
+    const full = await create({ ...scene, attention: "full" }, pictures);
     this.queued(full);
     await this.show(full);
     await this.#queue();
@@ -96,7 +98,7 @@ export class Curve {
   async #queue(): Promise<void> {
     const jobs = (await this.#jobs()).filter(({ status }) => status !== "failed"), [first] = jobs;
     if (!first) return;
-    const { prompt, tilereel: { values, seed } } = first;
+    const { prompt, tilereel: { values, seed, pictures } } = first;
     const scene = Object.entries(values).filter((entry) => this.#isOfScene(entry)).map((
       [name, value],
     ) => [name, textOf(value)]);
@@ -106,10 +108,12 @@ export class Curve {
       ...shares.map((keep) => ({ attention: "veda", keep })),
       ...this.#vorta.checked ? [{ attention: "vorta" }] : [],
     ];
-    const made = new Set(jobs.map((job) => nameOf(job)));
+    const made = new Set(jobs.map((job) => nameOf(job))), files = await filesOf(pictures);
     for (const methods of wanted) {
-      if (made.has(nameOfValues(methods))) continue;
-      this.queued(await create({ ...Object.fromEntries(scene), prompt, seed, ...methods }));
+      const name = nameOfValues(methods);
+      if (made.has(name)) continue;
+      made.add(name);
+      this.queued(await create({ ...Object.fromEntries(scene), prompt, seed, ...methods }, files));
     }
     await this.#update();
   }

@@ -5,6 +5,8 @@ import { address, type VideoJob } from "./api.ts";
 
 /** Time between two looks at a preview, in ms: often enough to be seen, seldom enough to cost nothing. */
 const PREVIEW_EVERY = 500;
+/** The percents of a job that must have been seen before the time of the rest can be told. */
+const LEAST_GAINED = 10;
 
 /** The queue: jobs that have not ended, the next one first, and how far they are. */
 export class JobList {
@@ -39,16 +41,20 @@ export class JobList {
       button("Cancel", () => this.cancel(id)),
     );
     this.list.append(item);
-    let begun: number | undefined, seen = 0;
+    // The page may see a job for the first time when it is half done.
+    let first: { readonly at: number; readonly progress: number } | undefined, seen = 0;
     const update = ({ status: state, progress, tilereel: { stage, done, total, preview } }: VideoJob) => {
-      if (state === "in_progress") begun ??= performance.now();
+      const now = performance.now();
+      if (state === "in_progress") first ??= { at: now, progress };
       bar.value = progress;
-      const seconds = begun === undefined ? 0 : (performance.now() - begun) / 1000;
-      const left = progress > 10 ? `, about ${formatDuration(seconds / (progress / 100) - seconds)} left` : "";
+      const gained = first === undefined ? 0 : progress - first.progress;
+      const left = gained > LEAST_GAINED
+        ? `, about ${formatDuration((now - first!.at) / 1000 / gained * (100 - progress))} left`
+        : "";
       status.textContent = state === "queued" ? "waiting" : stage ? `${stage} ${done} of ${total}${left}` : "starting";
       image.hidden = preview === undefined;
-      if (preview !== undefined && performance.now() - seen > PREVIEW_EVERY) {
-        seen = performance.now();
+      if (preview !== undefined && now - seen > PREVIEW_EVERY) {
+        seen = now;
         image.src = address(`${preview}?at=${Math.round(seen)}`);
       }
     };

@@ -18,6 +18,25 @@ const WORDS = {
   "last-image": { key: "last_image", label: "Picture to end with" },
 } as const;
 
+/**
+ * The pictures of a job by the keys of a request.
+ *
+ * @throws an error with a sentence, if one was removed
+ */
+export async function filesOf(pictures: JobPictures = {}): Promise<Record<string, File>> {
+  const entries = Object.entries(pictures) as [keyof PictureNeeds, string][];
+  return Object.fromEntries(
+    await Promise.all(entries.map(async ([name, path]) => [WORDS[name].key, await fileOf(name, path)] as const)),
+  );
+}
+
+async function fileOf(name: keyof PictureNeeds, path: string): Promise<File> {
+  const answer = await fetch(address(path));
+  if (!answer.ok) throw new Error(`the ${WORDS[name].label.toLowerCase()} was removed: choose one`);
+  const picture = await answer.blob();
+  return new File([picture], name, { type: picture.type });
+}
+
 /** Fields for the pictures that a model takes; none for a model that takes none. */
 export class PictureFields {
   readonly #fields = new Map<keyof PictureNeeds, PictureField>();
@@ -49,14 +68,7 @@ export class PictureFields {
   async use(pictures: JobPictures = {}): Promise<void> {
     for (const [name, field] of this.#fields) {
       const path = pictures[name];
-      if (path === undefined) {
-        field.choose(undefined);
-        continue;
-      }
-      const answer = await fetch(address(path));
-      if (!answer.ok) throw new Error(`the ${WORDS[name].label.toLowerCase()} was removed: choose one`);
-      const picture = await answer.blob();
-      field.choose(new File([picture], name, { type: picture.type }));
+      field.choose(path === undefined ? undefined : await fileOf(name, path));
     }
   }
 }

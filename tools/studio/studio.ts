@@ -4,13 +4,13 @@
  * @module
  */
 /// <reference lib="dom" />
-import { memoryFile } from "../../model/files/memory.ts";
+import { blobFolder } from "../../model/files/blobs.ts";
 import { readFileRecord } from "../../model/video/file_record.ts";
 import { hasEnded } from "../../cli/serve/job.ts";
 import { randomPrompt } from "../web/demo_prompts.ts";
 import { byId } from "../web/elements.ts";
 import { vocabularyRows } from "../web/vocabulary.ts";
-import { ask, contentOf, create, type FieldSchema, type VideoJob, watchJobs } from "./api.ts";
+import { ask, contentOf, create, type FieldSchema, type VideoJob, type VideoPage, watchJobs } from "./api.ts";
 import { clipCard } from "./clip_card.ts";
 import { type Compared, Comparison } from "./comparison.ts";
 import { Curve } from "./curve.ts";
@@ -23,8 +23,8 @@ import { Trainings } from "./trainings.ts";
 
 /** What the server calls the demo model. */
 const DEMO = "embedded";
-/** Clips of one page of the gallery. */
-const PAGE = 24;
+/** Clips of one page of the gallery, and of the longest that the server gives. */
+const PAGE = 24, LONGEST_PAGE = 100;
 
 const form = byId<HTMLFormElement>("form"), prompt = byId<HTMLTextAreaElement>("prompt"), error = byId("error");
 const jobs = byId<HTMLOListElement>("jobs"), clips = byId<HTMLOListElement>("clips");
@@ -39,9 +39,11 @@ const together = new Together((share, frame, frames) => {
 const comparison = new Comparison(byId("compare"), together);
 const queue = new JobList(jobs, (id) => attempt(() => ask(`/v1/videos/${id}/cancel`, { method: "POST" })));
 /** The clips of the gallery by their ids. */
-const cards = new Map<string, HTMLLIElement>();
+const cards = new Map<string, { readonly item: HTMLLIElement; readonly created: number }>();
+/** The jobs that the server listed, the newest first, without those that are gone: the next page follows the last. */
+const listed = new Set<string>();
 let compared: readonly Compared[] = [];
-let curve: Curve | undefined, last: string | undefined, pictures: PictureFields | undefined;
+let curve: Curve | undefined, pictures: PictureFields | undefined;
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -67,9 +69,14 @@ document.addEventListener("drop", (event) => {
   if (file) attempt(() => useFile(file));
 });
 
-/** Does work; a failure is shown. */
+/** Does what the user asked for; a failure is shown. */
 async function attempt(work: () => Promise<void>) {
   error.textContent = "";
+  await inBackground(work);
+}
+
+/** Does work; a failure is shown. What went wrong before is still to be read. */
+async function inBackground(work: () => Promise<void>) {
   try {
     await work();
   } catch (failure) {
@@ -82,8 +89,6 @@ async function open(): Promise<void> {
     data: { id: string; defaults: { fps: number }; pictures: PictureNeeds }[];
   }>("/v1/models");
   pictures = new PictureFields(byId("pictures"), model!.pictures);
-  // Clips of a curve are asked for without pictures.
-  byId("make-curve").hidden = model!.pictures.image === "required";
   together.fps = model!.defaults.fps;
   byId("model").textContent = `Renders with ${model!.id === DEMO ? "the demo model" : model!.id} on this machine.`;
   const { components } = await ask<{
@@ -102,8 +107,10 @@ async function open(): Promise<void> {
     },
     onDeleted: forget,
     onWaiting: (ids) => {
-      for (const id of queue.ids.filter((id) => !ids.includes(id))) attempt(() => missed(id));
+      for (const id of queue.ids.filter((id) => !ids.includes(id))) inBackground(() => missed(id));
+      inBackground(catchUp);
     },
+    onAnswers: (answers) => byId("gone").hidden = answers,
   });
   cost.update();
 }
@@ -115,24 +122,34 @@ async function missed(id: string): Promise<void> {
   else forget(id);
 }
 
+/** Shows what others did while nobody saw this page: another tab may have made clips, and deleted some. */
+async function catchUp(): Promise<void> {
+  const { data, has_more } = await ask<VideoPage>(`/v1/videos?limit=${LONGEST_PAGE}`);
+  const ids = new Set(data.map(({ id }) => id)), oldest = has_more ? data.at(-1)!.created_at : -Infinity;
+  for (const [id, { created }] of cards) if (created > oldest && !ids.has(id)) forget(id);
+  const known = data.findIndex(({ id }) => cards.has(id)), fresh = data.slice(0, known < 0 ? undefined : known);
+  for (const job of fresh.toReversed()) if (hasEnded(job)) ended(job);
+}
+
 /** Moves a job from the queue to the clips. */
 function ended(job: VideoJob): void {
   queue.remove(job.id);
   if (!cards.has(job.id)) clips.prepend(card(job));
   showEmpty();
   cost.update();
-  attempt(() => curve!.add(job));
+  inBackground(() => curve!.add(job));
 }
 
 /** Shows nothing of a job any more. */
 function forget(id: string): void {
   queue.remove(id);
-  const item = cards.get(id), video = item?.querySelector("video");
+  const { item } = cards.get(id) ?? {}, video = item?.querySelector("video");
   if (video) together.remove(video);
   const left = compared.filter(({ source }) => source !== contentOf(id));
   if (left.length < compared.length) comparison.show(compared = left);
   item?.remove();
   cards.delete(id);
+  listed.delete(id);
   showEmpty();
 }
 
@@ -162,14 +179,13 @@ async function makeCurve(): Promise<void> {
   const values: Record<string, unknown> = formValues();
   // All clips of a curve have the same noise.
   const seed = values.seed === undefined || Number(values.seed) < 0 ? randomSeed() : Number(values.seed);
-  await curve!.begin({ ...values, seed });
+  await curve!.begin({ ...values, seed }, pictures?.chosen);
 }
 
 async function loadClips(): Promise<void> {
-  const page = await ask<{ data: VideoJob[]; last_id: string | null; has_more: boolean }>(
-    `/v1/videos?limit=${PAGE}${last === undefined ? "" : `&after=${last}`}`,
-  );
-  last = page.last_id ?? last;
+  const last = [...listed].at(-1);
+  const page = await ask<VideoPage>(`/v1/videos?limit=${PAGE}${last === undefined ? "" : `&after=${last}`}`);
+  for (const { id } of page.data) listed.add(id);
   older.hidden = !page.has_more;
   for (const job of page.data) if (hasEnded(job) && !cards.has(job.id)) clips.append(card(job));
   showEmpty();
@@ -195,7 +211,7 @@ function card(job: VideoJob): HTMLLIElement {
       forget(id);
     },
   });
-  cards.set(job.id, item);
+  cards.set(job.id, { item, created: job.created_at });
   return item;
 }
 
@@ -208,7 +224,9 @@ function setCompared(entry: Compared, isCompared: boolean): void {
 
 /** Takes the settings of a clip that tilereel wrote, or a picture to make a clip of. */
 async function useFile(file: File): Promise<void> {
-  const record = await readFileRecord(memoryFile(file.name, new Uint8Array(await file.arrayBuffer())));
+  // Such files never say how they were made.
+  if (/^image\/(jpeg|webp)$/.test(file.type) && pictures?.take(file)) return;
+  const record = await readFileRecord(blobFolder(new Map([[file.name, file]]), "dropped").file(file.name));
   if (!record) {
     if (file.type.startsWith("image/") && pictures?.take(file)) return;
     throw new Error(`${file.name} does not say how it was made: drop a clip that tilereel wrote`);

@@ -97,7 +97,9 @@ export class TileView {
       const [first, last] = [i * length, Math.min(latents, (i + 1) * length) - 1];
       return latents === 1 ? 0 : Math.round((first + last) / 2 * (frames - 1) / (latents - 1));
     });
-    this.#frames = await framesAt(contentOf(this.job.id), middles, fps);
+    const pictures = await framesAt(contentOf(this.job.id), middles, fps);
+    for (const old of this.#frames) old.close();
+    this.#frames = pictures;
     this.#canvases = this.#frames.map(({ width, height }, i) => {
       const scale = EDGE / Math.max(width, height);
       const canvas = element("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
