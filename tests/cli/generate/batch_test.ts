@@ -56,7 +56,7 @@ Deno.test("a GPU that is lost is opened again for its clip, which goes on and is
     const usual = await tilereel([...args, "usual.gif"], { cwd: dir });
     const lost = await execute(
       Deno.execPath(),
-      program("tests/lose_device.ts", ["500x1", ...args, "lost.gif"]),
+      program("tests/lose_device.ts", ["70x1", ...args, "lost.gif"]),
       { cwd: dir, env: { NO_COLOR: "1" } },
     );
     assertEquals([usual.code, lost.code], [0, 0], lost.err);
