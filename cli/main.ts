@@ -5,9 +5,10 @@
  * @module
  */
 import { variable } from "../gpu/common/environment.ts";
+import { quoted } from "../gpu/common/errors.ts";
 import { SYSTEM } from "../gpu/native/processes.ts";
 import { workerUrl } from "../model/embedded.ts";
-import { isNotAllowed } from "../model/files/file_error.ts";
+import { isNotAllowed, systemReason } from "../model/files/file_error.ts";
 import { removeLinkerVariables } from "./rights/linker_variables.ts";
 import { answer, type BundledStudio, type FromThread } from "./rights/messages.ts";
 import { rightsOf } from "./rights/rights.ts";
@@ -37,9 +38,7 @@ thread.onerror = (event) => {
 
 function startThread(): Worker {
   try {
-    // Tasks run in the checkout, wherever they are called from.
-    const folder = variable("TILEREEL_CWD");
-    if (folder) Deno.chdir(folder);
+    enterFolder();
     const permissions = rightsOf(Deno.args);
     if (permissions.run) removeLinkerVariables();
     return new Worker(workerUrl("cli/rights/thread.ts"), { type: "module", deno: { permissions } });
@@ -47,6 +46,22 @@ function startThread(): Worker {
     if (!isNotAllowed(error)) throw error;
     console.error(
       "tilereel: Deno was started with too few rights: use -A, of which a command gets what it needs alone",
+    );
+    Deno.exit(USER_ERROR);
+  }
+}
+
+/** Tasks run in the checkout, wherever they are called from. */
+function enterFolder(): void {
+  const folder = variable("TILEREEL_CWD");
+  if (!folder) return;
+  try {
+    Deno.chdir(folder);
+  } catch (error) {
+    const reason = isNotAllowed(error) ? undefined : systemReason(error);
+    if (reason === undefined) throw error;
+    console.error(
+      `tilereel: TILEREEL_CWD names ${quoted(folder)}, which cannot be entered (${reason}): name a folder, or unset it`,
     );
     Deno.exit(USER_ERROR);
   }

@@ -39,10 +39,12 @@ const LONGEST_STEM = 230, CUT_STEM = 60;
 
 /** The file in which an unfinished clip is kept. */
 export function unfinishedPath(out: string): string {
-  const name = basename(out), digest = () => createHash("sha256").update(name).digest("hex").slice(0, 8);
+  const path = resolve(out),
+    name = basename(path),
+    digest = () => createHash("sha256").update(name).digest("hex").slice(0, 8);
   const isLong = new TextEncoder().encode(name).length > LONGEST_STEM;
   const stem = isLong ? `${name.slice(0, CUT_STEM).toWellFormed()}-${digest()}` : name;
-  return join(dirname(resolve(out)), `.${stem}${ENDING}`);
+  return join(dirname(path), `.${stem}${ENDING}`);
 }
 
 /** Removes what is kept of a clip, as when it is done. */

@@ -583,3 +583,11 @@ Deno.test("a full disk behind the standard output is no bug", { ignore: Deno.bui
   const { code, err } = await execute("sh", ["-c", `${command} > /dev/full`]);
   assertEquals([code, err.includes("the disk is full"), err.includes("bug")], [1, true, false], err);
 });
+
+Deno.test("a folder to run in that does not exist", async () => {
+  const outcome = await tilereel(["info"], { env: { TILEREEL_CWD: "/nonexistent" } });
+  assertRefused(
+    outcome,
+    'TILEREEL_CWD names "/nonexistent", which cannot be entered (there is no such file or folder)',
+  );
+});

@@ -1,6 +1,7 @@
 /** Clips that are broken off, and go on when the same command is run again. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
+import { unfinishedPath } from "../../../cli/generate/unfinished.ts";
 import { loadSamplingState } from "../../../model/state_file.ts";
 import { execute, inTempDir, listFiles, program, QUICK, start, tilereel } from "../../process.ts";
 
@@ -94,3 +95,8 @@ Deno.test("of a clip that cannot be kept, that is said", () =>
     const name = `${"a".repeat(246)}.gif`, long = await run("--out", name);
     assertEquals([long.code, long.err.includes(because), listFiles(dir)], [0, false, ["a.gif", name, "b.gif"]]);
   }));
+
+Deno.test("a folder of frames is kept under its own name, however it is said", () => {
+  const folder = Deno.cwd(), kept = unfinishedPath(`${folder}/`);
+  for (const said of ["./", folder, "a/../"]) assertEquals(unfinishedPath(said), kept);
+});
