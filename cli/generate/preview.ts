@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { printable, TilereelError } from "../../gpu/common/errors.ts";
 import { checkWritable } from "../../model/files/output.ts";
 import type { VideoPipeline } from "../../model/pipeline.ts";
@@ -68,7 +69,9 @@ export async function removePreviews(clips: readonly { readonly out: string }[])
 }
 
 function besideClip(out: string): string {
-  return `${out.replace(/(\.[^.\\/]*|[\\/])$/, "")}.preview.gif`;
+  // Of a folder without a name, such as the current one, it would lie in the folder, which would then not be replaced.
+  const named = /^(.*[\\/])?\.\.?[\\/]$/s.test(out) ? resolve(out) : out;
+  return `${named.replace(/(\.[^.\\/]*|[\\/])$/, "")}.preview.gif`;
 }
 
 async function remove(file: string): Promise<void> {

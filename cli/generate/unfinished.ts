@@ -49,7 +49,11 @@ export function unfinishedPath(out: string): string {
 
 /** Removes what is kept of a clip, as when it is done. */
 export async function removeUnfinishedClip(out: string): Promise<void> {
-  await Deno.remove(unfinishedPath(out)).catch((error) => {
+  await removeKept(unfinishedPath(out));
+}
+
+async function removeKept(path: string): Promise<void> {
+  await Deno.remove(path).catch((error) => {
     // What cannot be removed does no harm.
     if (systemReason(error) === undefined) throw error;
   });
@@ -100,7 +104,7 @@ export class UnfinishedClip {
   async open(gpu: Gpu, again = false): Promise<void> {
     if (this.#identity) return;
     this.#identity = await identityOf(this.clip, gpu);
-    if (again) await removeUnfinishedClip(this.clip.out);
+    if (again) await removeKept(this.#path);
     if (again || !await exists(this.#path)) return;
     try {
       using source = await openSafetensors(this.#path);
@@ -146,9 +150,9 @@ export class UnfinishedClip {
     else if (this.how.isSplit) this.#tellUnsaved(`a part of what the cache ${kind} keeps is elsewhere`);
   };
 
-  /** Removes what is kept. */
+  /** Removes what is kept. Frames may have replaced the current folder, so no path is looked up from there any more. */
   async remove(): Promise<void> {
-    await removeUnfinishedClip(this.clip.out);
+    await removeKept(this.#path);
   }
 
   /** Whether the clip takes long, as far as its first steps tell. */

@@ -100,3 +100,12 @@ Deno.test("a folder of frames is kept under its own name, however it is said", (
   const folder = Deno.cwd(), kept = unfinishedPath(`${folder}/`);
   for (const said of ["./", folder, "a/../"]) assertEquals(unfinishedPath(said), kept);
 });
+
+Deno.test("frames may be made in the current folder", () =>
+  inTempDir(async (dir) => {
+    await Deno.mkdir(join(dir, "frames"));
+    const { code, err } = await tilereel([...CLIP, "--steps", "2", "--out", ".", "--preview"], {
+      cwd: join(dir, "frames"),
+    });
+    assertEquals([code, err.includes("bug"), listFiles(dir).length], [0, false, 7], err);
+  }));
