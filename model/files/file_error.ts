@@ -25,9 +25,14 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: "that disk is read-only",
 };
 
+/** Of refused places: those that Deno opens with all rights alone, because most of what is there is no file. */
+const OF_SYSTEM = /all access to "\/(?:dev|proc|sys)\//;
+const SYSTEM_REASON = "a command reaches nothing in /dev, /proc or /sys, also not in /dev/shm";
+const NO_RIGHT = "this command has no right to that place";
+
 /** The reason in words, if it lies outside the program; otherwise undefined. */
 export function systemReason(error: unknown): string | undefined {
-  if (isNotAllowed(error)) return "this command has no right to that place";
+  if (isNotAllowed(error)) return OF_SYSTEM.test(error.message) ? SYSTEM_REASON : NO_RIGHT;
   return error instanceof Error ? REASONS[codeOf(error)] : undefined;
 }
 
