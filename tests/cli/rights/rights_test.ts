@@ -96,19 +96,14 @@ Deno.test("what a command has no right to is refused in one sentence", () =>
 Deno.test({
   name: "what lies among devices is refused in one sentence",
   ignore: Deno.build.os !== "linux",
-  fn: () =>
-    inTempDir(async (dir) => {
-      const because = "a command reaches nothing in /dev, /proc or /sys, also not in /dev/shm",
-        model = join(dir, "model");
-      await Deno.symlink("/proc/self", model);
-      for (const place of ["/dev/shm/model", model]) {
-        assertRefused(await tilereel(["info", place]), ` cannot be read: ${because}`);
-      }
-      assertRefused(
-        await tilereel(["generate", "a ball", "--out", "/dev/shm/x.mp4", ...QUICK]),
-        `cannot write /dev/shm/x.mp4: ${because}; name another place`,
-      );
-    }),
+  fn: async () => {
+    const because = "a command reaches nothing in /dev, /proc or /sys, also not in /dev/shm";
+    assertRefused(await tilereel(["info", "/proc/self/status"]), `/proc/self/status cannot be read: ${because}`);
+    assertRefused(
+      await tilereel(["generate", "a ball", "--out", "/dev/shm/x.mp4", ...QUICK]),
+      `cannot write /dev/shm/x.mp4: ${because}; name another place`,
+    );
+  },
 });
 
 Deno.test({
