@@ -14,6 +14,11 @@ export function foldersFor(folder: string): string[] {
   return foldersOf(join(folder, "file"));
 }
 
+/** A file, and what it is a link to, or lies in a link to. */
+export function withTarget(path: string): string[] {
+  return [...new Set([path, real(path) ?? path])];
+}
+
 function real(path: string): string | undefined {
   try {
     return Deno.realPathSync(path);

@@ -6,7 +6,7 @@ import { KNOWN_MODELS } from "../download/known_models.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../serve/address.ts";
 import { type Address, addressText, bracketed, parseAddress, USUAL_ADDRESS } from "../split_guidance/address.ts";
 import { Arguments } from "./arguments.ts";
-import { foldersFor, foldersOf } from "./places.ts";
+import { foldersFor, foldersOf, withTarget } from "./places.ts";
 
 /** What a command may do beside reading files, and remembering the fastest kernels in the user's cache folder. */
 interface CommandRights {
@@ -71,7 +71,8 @@ export function rightsOf([first = "", second = "", ...rest]: readonly string[]):
     write,
     net: command.net === true || hosts.length > 0 && hosts,
     run: command.ffmpeg ? ["ffmpeg"] : false,
-    ffi: addon === undefined ? false : [addon],
+    // Node's `require`, which loads it, follows links.
+    ffi: addon === undefined ? false : withTarget(addon),
     env: VARIABLES,
     sys: [...SYSTEM],
     import: false,

@@ -123,3 +123,17 @@ Deno.test({
       assertRefused(await tilereel(line, { env }), 'ffmpeg says "seen: ."');
     }),
 });
+
+Deno.test("Dawn may be loaded by a link, as some package managers make it", () =>
+  inTempDir(async (dir) => {
+    const addon = join(await Deno.realPath(dir), "dawn.node"), link = join(dir, "link.node");
+    await Deno.writeTextFile(addon, "no program");
+    await Deno.symlink(addon, link);
+    const { code, err } = await tilereel(
+      ["generate", "a ball", "--gpu", "dawn", "--out", join(dir, "x.mp4"), ...QUICK],
+      {
+        env: { TILEREEL_DAWN: link },
+      },
+    );
+    assertEquals([code, err.includes("could not be loaded"), err.includes("ffi")], [1, true, false], err);
+  }));
