@@ -112,6 +112,13 @@ pageTest("a clip can be cancelled, and the next one is rendered", async (page) =
   await page.locator("#render:enabled").waitFor(PATIENCE);
   assertEquals(await page.textContent("#error"), "cancelled");
   await render(page, QUICK);
+  // A clip that is saved while another is rendered would take its place.
+  await fill(page, { steps: "200" });
+  await page.click("#render");
+  assertEquals(await page.locator("button.save:enabled").count(), 0);
+  await page.getByText(/Denoise \d+ of 200/).waitFor(PATIENCE);
+  await page.click("#cancel");
+  await page.locator("button.save:enabled").nth(2).waitFor(PATIENCE);
 });
 
 pageTest(
@@ -130,6 +137,13 @@ pageTest(
     await enlarge(join(large, "transformer", "diffusion_pytorch_model-00003-of-00003.safetensors"));
     await page.locator("#folder").setInputFiles(large);
     await render(page, QUICK);
+    // Another folder whose files have the same names.
+    const other = join(dir, "other");
+    await cp(MODEL, other, { recursive: true });
+    await Deno.writeTextFile(join(other, "model_index.json"), "{");
+    await page.locator("#folder").setInputFiles(other);
+    await page.click("#render");
+    await page.getByText("model_index.json").waitFor(PATIENCE);
   },
 );
 

@@ -46,7 +46,11 @@ const wipe = new Wipe(byId("compare"), player);
 /** Clips that are laid over one another, when there are two. */
 let compared: { readonly clip: Clip; readonly name: string; readonly box: HTMLInputElement }[] = [];
 
-let model: string | ReadonlyMap<string, Blob> = "demo", opened: string | undefined;
+let model: string | ReadonlyMap<string, Blob> = "demo";
+/** What the worker was told. Folders are told apart by themselves: many have the same files by name. */
+let opened:
+  | { readonly model: string | ReadonlyMap<string, Blob>; readonly memoryLimit: number | undefined }
+  | undefined;
 let started = 0, saveAs = "";
 const notes: string[] = [];
 
@@ -152,9 +156,8 @@ function renderAlike(settings: DOMStringMap): void {
 /** Tells the worker of the model, unless it has it. */
 function openModel(): void {
   const memoryLimit = memory.value === "" ? undefined : Number(memory.value) * 1e9;
-  const wanted = `${typeof model === "string" ? model : [...model.keys()].join()} ${memoryLimit}`;
-  if (wanted === opened) return;
-  opened = wanted;
+  if (opened && opened.model === model && opened.memoryLimit === memoryLimit) return;
+  opened = { model, memoryLimit };
   const largest = model === "demo" ? { largest: LARGEST } : {};
   const address = typeof model === "string" ? new URL(model, import.meta.url).href : model;
   send({ model: address, ...memoryLimit && { gpu: { memoryLimit } }, ...largest });
@@ -185,7 +188,9 @@ function ended(text: string): void {
 
 function setBusy(busy: boolean): void {
   cancelButton.disabled = !busy;
-  for (const button of [renderButton, ...examples]) button.disabled = busy;
+  // The worker does one thing at a time.
+  const saves = list.querySelectorAll<HTMLButtonElement>("button.save");
+  for (const button of [renderButton, ...examples, ...saves]) button.disabled = busy;
 }
 
 function addClip(clip: Clip): void {
@@ -211,8 +216,9 @@ function addClip(clip: Clip): void {
     actions.append(button(`Save ${format.toUpperCase()}`, () => {
       saveAs = `${String(record.prompt).replace(/[^a-z0-9]+/gi, "-").slice(0, 60)}-${seed}`;
       started = performance.now();
+      setBusy(true);
       send({ encode: { video, record }, format });
-    }));
+    }, "save"));
   }
   const box = element("input", { type: "checkbox" }), compare = element("label");
   box.addEventListener("change", () => setCompared({ clip, name, box }));
