@@ -1,7 +1,9 @@
 import { Hono } from "hono";
 import config from "../../deno.json" with { type: "json" };
 import { type Door, guard } from "./guard.ts";
+import { newId } from "./job.ts";
 import { openApi } from "./openapi.ts";
+import { readClip } from "./read_request.ts";
 import { errorAnswer, RequestError } from "./request_error.ts";
 import { PAGE_HEADERS, studioFiles } from "./studio.ts";
 import { estimateRoute } from "./estimate.ts";
@@ -28,10 +30,13 @@ export function serveApp(
   app.post("/v1/estimates", (context) => estimate(context.req.raw));
   const { images: { image = "none", lastImage = "none" } = {} } = routes.planning.model.family;
   const model = {
-    ...{ id: served.model, object: "model", created, owned_by: "tilereel", defaults: served.defaults },
+    ...{ id: served.model, object: "model", created, owned_by: "tilereel" },
     pictures: { image, "last-image": lastImage },
   };
-  app.get("/v1/models", (context) => context.json({ object: "list", data: [model] }));
+  app.get("/v1/models", async (context) => {
+    const data = [{ ...model, defaults: { ...served.defaults, ...await usualAttention(routes) } }];
+    return context.json({ object: "list", data });
+  });
   app.get("/health", (context) =>
     context.json({
       ...{ status: "ok", version: config.version, waiting: routes.store.waiting },
@@ -50,4 +55,13 @@ export function serveApp(
     return context.json(body, status);
   });
   return app;
+}
+
+/** The attention of a clip that names none: the server's own, or what the model needs. Nothing if it cannot be used. */
+async function usualAttention({ planning, served, store }: VideoRoutes): Promise<Readonly<Record<string, unknown>>> {
+  const clip = readClip({ prompt: "any" }, served, store.clipPath(newId()));
+  // What is wrong with it is said to who asks for a clip.
+  const { attention, fullBranch } = (await planning.ready(clip, { pictures: false }).catch(() => undefined))?.record ??
+    {};
+  return { ...attention !== undefined && { attention }, ...fullBranch !== undefined && { fullBranch } };
 }

@@ -183,6 +183,14 @@ studioTest(
   },
 );
 
+studioTest("a map of tiles is offered where the server's own attention selects tiles", async (page) => {
+  const map = page.locator("[name=tile-map]");
+  assertEquals(await page.locator("[name=attention] option").first().textContent(), "default (veda)");
+  assertEquals(await map.isVisible(), true);
+  await fill(page, { attention: "vorta" });
+  assertEquals(await map.isVisible(), false);
+}, () => Promise.resolve(["--attention", "veda", "--keep", "0.3"]));
+
 studioTest("older clips follow, although the last one that was shown was deleted", async (page, { url }) => {
   // Those that were cancelled are listed, too.
   const headers = { "content-type": "application/json" }, count = 27;

@@ -9,8 +9,14 @@ const OWN = ["prompt", "model", "seconds"];
 
 const form = byId<HTMLFormElement>("form");
 
+/** The attention of a clip that names none, where the server can tell. */
+export interface UsualAttention {
+  readonly attention?: string;
+  readonly fullBranch?: string;
+}
+
 /** Makes a field for each setting of a request, as the server describes it. */
-export function buildFields(properties: Readonly<Record<string, FieldSchema>>): void {
+export function buildFields(properties: Readonly<Record<string, FieldSchema>>, usual: UsualAttention): void {
   const names = Object.keys(properties).filter((name) => !OWN.includes(name));
   for (const name of MAIN.filter((name) => names.includes(name))) {
     byId("main-fields").append(field(name, properties[name]!));
@@ -27,16 +33,21 @@ export function buildFields(properties: Readonly<Record<string, FieldSchema>>): 
     wrapped.append(made, note);
     byId("more-fields").append(wrapped);
   }
-  form.addEventListener("input", offerTileMap);
-  form.addEventListener("reset", () => setTimeout(offerTileMap));
-  offerTileMap();
+  if (usual.attention !== undefined) {
+    form.querySelector("[name=attention] option")!.textContent = `default (${usual.attention})`;
+  }
+  const offer = () => offerTileMap(usual);
+  form.addEventListener("input", offer);
+  form.addEventListener("reset", () => setTimeout(offer));
+  offer();
 }
 
 /** Offers a map of tiles where tiles are selected. */
-function offerTileMap(): void {
+function offerTileMap(usual: UsualAttention): void {
   const map = form.querySelector<HTMLInputElement>("[name=tile-map]");
   if (!map) return;
-  const { attention, "full-branch": branch } = formValues();
+  const { attention = usual.attention, "full-branch": chosen } = formValues();
+  const branch = chosen ?? (attention === usual.attention ? usual.fullBranch : undefined);
   map.disabled = attention !== "veda" && branch !== "veda";
   map.closest("label")!.hidden = map.disabled;
 }

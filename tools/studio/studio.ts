@@ -17,7 +17,7 @@ import { Curve } from "./curve.ts";
 import { Cost } from "./cost.ts";
 import { JobList } from "./job_list.ts";
 import { PictureFields, type PictureNeeds } from "./picture_fields.ts";
-import { buildFields, formValues, useSettings } from "./settings_form.ts";
+import { buildFields, formValues, useSettings, type UsualAttention } from "./settings_form.ts";
 import { Together } from "./together.ts";
 import { Trainings } from "./trainings.ts";
 
@@ -86,7 +86,7 @@ async function inBackground(work: () => Promise<void>) {
 
 async function open(): Promise<void> {
   const { data: [model] } = await ask<{
-    data: { id: string; defaults: { fps: number }; pictures: PictureNeeds }[];
+    data: { id: string; defaults: UsualAttention & { fps: number }; pictures: PictureNeeds }[];
   }>("/v1/models");
   pictures = new PictureFields(byId("pictures"), model!.pictures);
   together.fps = model!.defaults.fps;
@@ -95,7 +95,7 @@ async function open(): Promise<void> {
     components: { schemas: { CreateVideo: { properties: Readonly<Record<string, FieldSchema>> } } };
   }>("/openapi.json");
   const { properties } = components.schemas.CreateVideo;
-  buildFields(properties);
+  buildFields(properties, model!.defaults);
   curve = new Curve(byId("curve"), properties, queued, attempt);
   if (model!.id === DEMO) showVocabulary();
   await loadClips();
