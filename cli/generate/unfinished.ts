@@ -211,6 +211,7 @@ export async function withUnfinishedSeed(clip: Clip, ready: (clip: Clip) => Prom
     if (differences(settingsOf(found), settingsOf(same)) !== undefined) continue;
     const own = seed ?? itsSeed;
     if (typeof own === "number" && own === itsSeed && own >= 0 && own <= LARGEST_SEED) {
+      await claim(unfinishedPath(out));
       return await ready({ ...clip, seed: own, out });
     }
   }
@@ -246,5 +247,17 @@ async function foundAt(out: string): Promise<ClipRecord | undefined> {
     // Damaged, or gone.
     if (error instanceof TilereelError || isNotFound(error)) return undefined;
     throw error;
+  }
+}
+
+/** Says in the file that this process makes the clip now, so that another one that begins meanwhile leaves it alone. */
+async function claim(path: string): Promise<void> {
+  try {
+    using source = await openSafetensors(path);
+    const { clip = "" } = source.metadata, state = await readSamplingState(source);
+    await saveSamplingState(path, state, { clip, writer: processName() });
+  } catch (error) {
+    // What is damaged is said when the clip is begun.
+    if (!(error instanceof TilereelError)) throw error;
   }
 }

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { unfinishedPath } from "../../../cli/generate/unfinished.ts";
+import { openSafetensors } from "../../../model/checkpoint/safetensors.ts";
 import { loadSamplingState } from "../../../model/state_file.ts";
 import { execute, inTempDir, listFiles, program, QUICK, start, tilereel } from "../../process.ts";
 
@@ -50,6 +51,22 @@ Deno.test("a clip whose seed was not given goes on with its seed, unless it is t
     assertEquals(GOES_ON.exec(again.err.replaceAll(/\s+/g, " "))?.[2], seed, again.err);
     assert(listFiles(dir).includes(`out/a-red-circle-${seed}.mp4`));
     assert(!listFiles(dir).includes(kept));
+  }));
+
+Deno.test("a clip that a process goes on with is left alone by one that begins meanwhile", () =>
+  inTempDir(async (dir) => {
+    const { kept } = await brokenOff(dir, CLIP), seed = /-(\d+)\.mp4/.exec(kept)![1]!;
+    const writer = async () => {
+      using source = await openSafetensors(join(dir, kept));
+      return source.metadata.writer;
+    };
+    const before = await writer(), first = start(dir, "cli/main.ts", CLIP);
+    await first.until(async () => await writer() !== before);
+    const second = await tilereel(CLIP, { cwd: dir });
+    assertEquals([second.code, second.err.includes("broken off")], [0, false], second.err);
+    const { code, err } = await first.output;
+    assertEquals([code, GOES_ON.exec(err.replaceAll(/\s+/g, " "))?.[2]], [0, seed], err);
+    assertEquals(listFiles(dir).filter((name) => name.endsWith(".mp4")).length, 2);
   }));
 
 Deno.test("what is kept of a clip with other settings, and what is damaged, is said and not used", () =>
