@@ -69,20 +69,28 @@ testPipeline("settings that do not fit are refused in a sentence", async (pipeli
 
 testPipeline("a step is recorded while the one before is under way, and none while two are", async (pipeline, gpu) => {
   const seen: string[] = [];
-  const finish = gpu.finish.bind(gpu);
-  let steps = 0;
+  const finish = gpu.finish.bind(gpu), readBytes = gpu.readBytes.bind(gpu);
+  let steps = 0, reading = false;
+  // What is read after a step waits for the device, too.
+  gpu.readBytes = (tensor) => {
+    reading = true;
+    const bytes = readBytes(tensor);
+    reading = false;
+    return bytes;
+  };
   const onProgress = ({ stage, done }: { stage: string; done: number }) => {
     if (stage !== "denoise") return;
-    if (done > 0) seen.push(`told ${done}`);
-    else {gpu.finish = async () => {
-        const step = ++steps;
-        seen.push(`recorded ${step}`);
-        await finish();
-        seen.push(`done ${step}`);
-      };}
+    if (done > 0) return void seen.push(`told ${done}`);
+    gpu.finish = async () => {
+      if (reading) return await finish();
+      const step = ++steps;
+      seen.push(`recorded ${step}`);
+      await finish();
+      seen.push(`done ${step}`);
+    };
   };
   const latents = await pipeline.sampleLatents({ ...CLIP, steps: 4, onProgress });
-  gpu.finish = finish;
+  Object.assign(gpu, { finish, readBytes });
   gpu.release(latents);
   assertEquals(seen, [
     ...["recorded 1", "recorded 2", "done 1", "told 1", "recorded 3", "done 2", "told 2", "recorded 4", "done 3"],
