@@ -9,6 +9,7 @@ import { defineCommand } from "../../tools/program/command.ts";
 import { modelOptions } from "../../tools/program/model_options.ts";
 import { inGroup, integer, many, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { Farewell } from "../../tools/program/signals.ts";
+import { addressText } from "../address.ts";
 import { PlanningModel } from "../generate/plan.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../serve/address.ts";
 import { serveApp } from "../serve/app.ts";
@@ -105,7 +106,7 @@ async function run(values: ServeValues): Promise<number> {
   );
   const server = listen({ hostname: host, port }, app.fetch);
   const { waiting } = store;
-  const address = `http://${host.includes(":") ? `[${host}]` : host}:${server.addr.port}`;
+  const address = `http://${addressText({ hostname: host, port: server.addr.port })}`;
   console.log(`Serving ${served.model}. The studio: ${address}/${token === undefined ? "" : "?token=SECRET"}`);
   console.log(`For programs: ${address}/v1/videos`);
   console.log(`Jobs and clips are in ${out}${waiting > 0 ? `; ${waiting} go on` : ""}. Ctrl-C ends the server.`);

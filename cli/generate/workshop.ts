@@ -5,7 +5,7 @@ import { openGpuAsAsked } from "../../tools/program/gpu_options.ts";
 import { loadPipeline, type modelOptions } from "../../tools/program/model_options.ts";
 import type { OptionValues } from "../../tools/program/options.ts";
 import { type RunningProfile, startProfile } from "../../tools/program/profile.ts";
-import type { Address } from "../split_guidance/address.ts";
+import type { Address } from "../address.ts";
 import { helloOf, identityOf } from "../split_guidance/hello.ts";
 import { AssistantLink } from "../split_guidance/link.ts";
 import { tokenOf } from "../token.ts";

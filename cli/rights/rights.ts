@@ -3,8 +3,9 @@ import { ENVIRONMENT } from "../../gpu/common/environment.ts";
 import { dawnAddon } from "../../gpu/native/dawn_addon.ts";
 import { tuningPath } from "../../gpu/native/tuning_file.ts";
 import { KNOWN_MODELS } from "../download/known_models.ts";
+import { type Address, addressText, bracketed, parseAddress } from "../address.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../serve/address.ts";
-import { type Address, addressText, bracketed, parseAddress, USUAL_ADDRESS } from "../split_guidance/address.ts";
+import { USUAL_ADDRESS } from "../split_guidance/address.ts";
 import { Arguments } from "./arguments.ts";
 import { foldersFor, foldersOf, withTarget } from "./places.ts";
 
@@ -97,7 +98,7 @@ function written({ files = {}, folders = {}, writes = -1 }: CommandRights, args:
 
 function listensAt(args: Arguments): string[] {
   const host = args.values("host").at(-1) ?? DEFAULT_HOST, port = args.values("port").at(-1) ?? `${DEFAULT_PORT}`;
-  const name = host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
+  const name = host.startsWith("[") ? host : bracketed(host);
   // Port 0 is any that is free.
   return [port === "0" ? name : `${name}:${port}`];
 }

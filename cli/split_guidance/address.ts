@@ -1,26 +1,4 @@
-/** Where an assistant listens. */
-export interface Address {
-  /** A name or an address of the machine, without brackets. */
-  readonly hostname: string;
-  readonly port: number;
-}
+import type { Address } from "../address.ts";
 
-/** Where it listens by default. */
+/** Where an assistant listens by default. */
 export const USUAL_ADDRESS: Address = { hostname: "localhost", port: 8643 };
-
-/** Reads an address as in `localhost:8643` or `[::1]:8643`; undefined if it is none. */
-export function parseAddress(text: string): Address | undefined {
-  const [, bracketed, name, digits] = /^(?:\[([\da-f:.%]+)\]|([\w.-]+)):(\d{1,5})$/i.exec(text) ?? [];
-  const hostname = bracketed ?? name, port = Number(digits);
-  return hostname === undefined || port > 65535 ? undefined : { hostname, port };
-}
-
-/** An address as users write it. */
-export function addressText({ hostname, port }: Address): string {
-  return `${bracketed(hostname)}:${port}`;
-}
-
-/** The host of an address as users write it. */
-export function bracketed(hostname: string): string {
-  return hostname.includes(":") ? `[${hostname}]` : hostname;
-}

@@ -1,5 +1,6 @@
 import { type AboutValue, notation, type Option } from "../../tools/program/options.ts";
-import { type Address, addressText, parseAddress, USUAL_ADDRESS } from "./address.ts";
+import { type Address, addressText, parseAddress } from "../address.ts";
+import { USUAL_ADDRESS } from "./address.ts";
 
 /** An option that takes an address. */
 export function addressOption(about: Omit<AboutValue, "value">): Option<Address> {

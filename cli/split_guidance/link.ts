@@ -6,7 +6,7 @@ import {
   PartnerLostError,
   type SplitClip,
 } from "../../model/split_guidance/partner.ts";
-import { type Address, addressText } from "./address.ts";
+import { type Address, addressText } from "../address.ts";
 import { type Hello, whyOther } from "./hello.ts";
 import { framesOf, type Head, type Message, MessageReader, notUnderstood, type Shapes } from "./message.ts";
 import { clipMessage, END, type MethodRecord, stepMessage } from "./requests.ts";

@@ -1,6 +1,6 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { isSameToken } from "../token.ts";
-import { type Address, addressText } from "./address.ts";
+import { type Address, addressText } from "../address.ts";
 import type { Hello } from "./hello.ts";
 import { framesOf, type Head } from "./message.ts";
 import { type Helper, type Line, Session } from "./session.ts";
