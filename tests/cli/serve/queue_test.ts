@@ -45,10 +45,10 @@ Deno.test("a job of a server that ended goes on after the step that was kept, an
     {
       using store = await JobStore.open(dir);
       using queue = new Queue(store, opening, onBug, worker);
-      for (const id of ids) {
+      for (const [created, id] of ids.entries()) {
         const clip = { prompt: "a red circle", seed: 1, out: store.clipPath(id), taken: "replace" } as const;
         const values = { size: { width: 32, height: 32 }, frames: 5, steps: 60 };
-        await queue.add({ id, created: 1, clip: { ...clip, values }, ...SIZE, fps: 16, status: "queued" });
+        await queue.add({ id, created, clip: { ...clip, values }, ...SIZE, fps: 16, status: "queued" });
       }
       while (!await exists(join(dir, `.${ids[0]}.mp4.unfinished`))) await new Promise((go) => setTimeout(go, 10));
     }
