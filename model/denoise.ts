@@ -35,6 +35,9 @@ export interface DenoisingTask {
   readonly scheduler: Scheduler;
 }
 
+/** Milliseconds between two states that are read, where the caller does not say. */
+const STATE_INTERVAL = 1000;
+
 /**
  * Walks from noise to clean latents, step by step, or on from a step between.
  *
@@ -44,7 +47,7 @@ export interface DenoisingTask {
  */
 export async function denoise(task: DenoisingTask, options: GenerateOptions): Promise<Tensor> {
   const { gpu, model, transformer, shape, passes, scheduler } = task,
-    { onProgress, onStep, onState, onPreview, signal, resumeFrom } = options;
+    { onProgress, onStep, onState, stateInterval = STATE_INTERVAL, onPreview, signal, resumeFrom } = options;
   const total = scheduler.timesteps.length, from = resumeFrom && partsOfState(resumeFrom, { shape, steps: total });
   const layouts = passes.map(({ conditioning }) => transformer.layout(shape, conditioning));
   const clip = {
@@ -83,6 +86,8 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   // The GPU is never left without work: a step is under way while the next is recorded. Two are not, or progress and
   // Ctrl-C would come late.
   let underWay: Promise<void> | undefined, state: Promise<SamplingState> | undefined;
+  const start = performance.now();
+  let lastRead = start;
   onProgress?.({ stage: "denoise", done: first, total });
   signal?.throwIfAborted();
   for (let step = first; step < total; step++) {
@@ -91,7 +96,11 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
     owned.adopt(velocity);
     const clean = onPreview && owned.adopt(combine(gpu, [[1, sample], [-scheduler.sigmas[step]!, velocity]]));
     latents = stepper.step(velocity, sample);
-    const before = state, passesKept = onState && !(isDivided && split) ? stepPasses.kept : undefined;
+    const before = state, now = performance.now();
+    // Most states are never used, and to read one takes the GPU's time and this machine's.
+    const isDue = now - (step + 1 === total ? start : lastRead) >= stateInterval;
+    const passesKept = onState && isDue && !(isDivided && split) ? stepPasses.kept : undefined;
+    if (passesKept) lastRead = now;
     state = passesKept && readState(gpu, {
       ...{ step: step + 1, steps: total, latents },
       ...{ scheduler: stepper.kept, passes: passesKept, draws: noise.draws },

@@ -154,10 +154,16 @@ export interface GenerateOptions {
    */
   readonly onPreview?: (clean: Tensor, step: number) => Promise<void> | void;
   /**
-   * Called with how far the clip is: as {@link onStep} is, but of the step before, which the GPU has computed then, and
-   * once more after the last step. It is waited for. A clip with a step cache that is not `resumable` has no states.
+   * Called with how far the clip is, now and then: as {@link onStep} is, but of the step before, which the GPU has
+   * computed then. It is waited for. A clip with a step cache that is not `resumable` has no states.
    */
   readonly onState?: (state: SamplingState) => Promise<void> | void;
+  /**
+   * Milliseconds from one state to the next, at least, because they are read from the GPU. The last step has one, too,
+   * where the steps took so long together. With 0, each step has one. A clip whose memory runs out goes on from the last
+   * state that was read. Default: 1000
+   */
+  readonly stateInterval?: number;
   /**
    * How far a clip with the same options on the same adapter was: it goes on from there, and is the same to the byte. The
    * number of its steps and the size of its latents are checked, and nothing else.

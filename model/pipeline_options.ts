@@ -122,6 +122,7 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   onStep: aFunction,
   onPreview: aFunction,
   onState: aFunction,
+  stateInterval: aNumber(0),
   resumeFrom: objectWith("a state, as onState is given it,", {
     step: wholeNumber(0),
     steps: wholeNumber(1),

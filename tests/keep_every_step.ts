@@ -8,5 +8,5 @@ import { main } from "../cli/program.ts";
 import { handleSignals } from "../tools/program/signals.ts";
 
 handleSignals((status) => Deno.exit(status));
-Object.assign(SAVING, { clipTakes: 0, every: 0 });
+Object.assign(SAVING, { clipTakes: 0, every: 0, read: 0 });
 Deno.exit(await main(Deno.args));

@@ -174,11 +174,9 @@ class Run implements Disposable {
     const workshop = await this.#workshop.open({ onProgress: all, onNote: output.note }),
       { gpu: { settings: gpu }, pipeline } = workshop;
     await unfinished.open(workshop.gpu, this.plan.values["no-resume"] ?? false);
-    const { onState, latest: resumeFrom } = unfinished;
     const made = await this.#previewed(pipeline, clip, (preview) =>
       renderClip(workshop, clip, {
-        ...{ ...tensors, ...preview, onState, onNote: output.note },
-        ...resumeFrom && { resumeFrom },
+        ...{ ...tensors, ...preview, ...unfinished.options, onNote: output.note },
         onProgress: (progress) => {
           unfinished.onProgress(progress);
           onProgress(progress);

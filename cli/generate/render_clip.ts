@@ -22,6 +22,7 @@ export type RenderOptions = Pick<
   | "onNote"
   | "onPreview"
   | "onState"
+  | "stateInterval"
   | "resumeFrom"
   | "signal"
 >;

@@ -27,6 +27,8 @@ export const SAVING = {
   /** The shortest time of a clip that is kept. */
   clipTakes: 120_000,
   every: 60_000,
+  /** How often it is read from the GPU how far a clip is: what a lost one costs. */
+  read: 1000,
 };
 
 /** How the name of the file ends. */
@@ -122,8 +124,13 @@ export class UnfinishedClip {
     }
   }
 
-  /** For {@link GenerateOptions.onState}. */
-  readonly onState: NonNullable<GenerateOptions["onState"]> = async (state) => {
+  /** For whoever renders the clip. */
+  get options(): Pick<GenerateOptions, "onState" | "stateInterval" | "resumeFrom"> {
+    const onState = this.#onState, resumeFrom = this.#latest;
+    return { onState, stateInterval: SAVING.read, ...resumeFrom && { resumeFrom } };
+  }
+
+  readonly #onState = async (state: SamplingState): Promise<void> => {
     this.#latest = state;
     const { step, steps } = state;
     const isDue = performance.now() - this.#lastSaved >= SAVING.every || step === steps;

@@ -70,10 +70,8 @@ async function make({ job, clip, tileMap }: Extract<ToWorker, { readonly clip: C
     });
     // The map of a clip that goes on has the steps from there.
     using recorder = tileMap === undefined ? undefined : new TileRecorder(open.gpu);
-    const { onState, latest: resumeFrom } = unfinished;
     const made = await renderClip(open, recorder ? recordedBy(recorder, ready) : ready, {
-      ...{ signal, onNote, onState, onPreview: previews.onPreview },
-      ...resumeFrom && { resumeFrom },
+      ...{ signal, onNote, onPreview: previews.onPreview, ...unfinished.options },
       onProgress: (progress) => {
         unfinished.onProgress(progress);
         onProgress(progress);

@@ -12,7 +12,7 @@ import { vedaAttention } from "../../model/veda/methods.ts";
 import { inTempDir } from "../process.ts";
 import { testPipeline } from "../test_pipeline.ts";
 
-const CLIP = { prompt: "a red circle", width: 32, height: 32, frames: 5, steps: 4, seed: 3 };
+const CLIP = { prompt: "a red circle", width: 32, height: 32, frames: 5, steps: 4, seed: 3, stateInterval: 0 };
 
 const CLIPS: Readonly<Record<string, Partial<GenerateOptions>>> = {
   "UniPC": { scheduler: "unipc", guidance: 3 },
@@ -59,6 +59,27 @@ testPipeline("from each step of each scheduler", async (pipeline, gpu) => {
       assertEquals(after, [1, 2, 3, 4].slice(state.step));
       assertEquals(gpu.memory.used, used);
     }
+  }
+});
+
+testPipeline("a state is read where so much time has passed since the last one", async (pipeline) => {
+  const { now } = performance, steps: number[] = [];
+  let time = 0;
+  performance.now = () => time;
+  try {
+    const run = (stateInterval: number) =>
+      pipeline.generate({
+        ...{ ...CLIP, guidance: 1, steps: 8, stateInterval },
+        onState: ({ step }) => void steps.push(step),
+        // It is called before the first step, and before each one after the second: the last is recorded after 700 ms.
+        onProgress: ({ stage }) => void (stage === "denoise" && (time += 100)),
+      });
+    await run(300);
+    assertEquals(steps, [4, 7, 8]);
+    await run(701);
+    assertEquals(steps.length, 3, "a clip that takes less has none");
+  } finally {
+    performance.now = now;
   }
 });
 

@@ -9,7 +9,7 @@
 import { SAVING } from "../../../cli/generate/unfinished.ts";
 import type { ToWorker } from "../../../cli/serve/messages.ts";
 
-Object.assign(SAVING, { clipTakes: 0, every: 0 });
+Object.assign(SAVING, { clipTakes: 0, every: 0, read: 0 });
 
 let device: GPUDevice | undefined, failing = "";
 

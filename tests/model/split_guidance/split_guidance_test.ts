@@ -111,7 +111,15 @@ async function assertSame(both: Both, clip: GenerateOptions, what: string): Prom
 }
 
 const demo = () => openModel(embeddedModelDir());
-const CLIP = { prompt: "a red circle", negativePrompt: "a blue ring", width: 48, height: 32, frames: 5, steps: 3 };
+const CLIP = {
+  prompt: "a red circle",
+  negativePrompt: "a blue ring",
+  width: 48,
+  height: 32,
+  frames: 5,
+  steps: 3,
+  stateInterval: 0,
+};
 
 testBoth("split guidance: the demo model, with every kind of attention", demo, async (both) => {
   const { router, settings } = await loadRouter(`${embeddedModelDir()}/router.safetensors`);
