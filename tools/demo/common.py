@@ -3,6 +3,7 @@
 Everything a step does lives on the device (learning rate and step count are tensors), so that one CUDA graph can hold
 a whole training step; on a CPU the same code runs without a graph, for smoke tests.
 """
+import datetime
 import json
 import math
 import os
@@ -156,6 +157,154 @@ class Trainer:
                 self.flat[b:e].copy_(tensors[n].reshape(-1))
                 self.ema[b:e].copy_(tensors.get("ema." + n, tensors[n]).reshape(-1))
         return info
+
+
+class Workers:
+    """The processes that train one model together, each with its own clips and its own GPU; or the only one.
+
+    RANK and WORLD_SIZE, MASTER_ADDR and MASTER_PORT say which one this is, as torchrun sets them. Every few steps the
+    weights and moments are averaged over all (local SGD). Whoever loses the others goes on alone.
+    """
+
+    def __init__(self):
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.together, self.nccl = False, None
+        if DEVICE == "cuda" and "LOCAL_RANK" in os.environ:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+    @property
+    def slow(self):
+        """Whether an average goes through the host, and takes as long as a step or two."""
+        return DEVICE == "cuda" and not self.nccl
+
+    @property
+    def leads(self):
+        """Whether this one's weights are those that are exported."""
+        return self.rank == 0 or not self.together
+
+    def meet(self, *tensors, seconds=40):
+        """Finds the others and takes the first one's tensors. To be called when no CUDA graph is captured any more."""
+        if self.size == 1:
+            return
+        import torch.distributed as dist
+
+        try:
+            # What has to be agreed on goes over gloo, where a lost process is an error and not a GPU that waits.
+            dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=seconds))
+            self.together = True
+            if DEVICE == "cuda":
+                self._try_nccl()
+            self.average(*tensors, of_first=True)
+        except RuntimeError as e:
+            self.part(e)
+
+    def _try_nccl(self):
+        """Leaves gloo's copies through the host where NCCL does not work within 20 s."""
+        import torch.distributed as dist
+
+        begin, group, fine = time.time(), None, 0.0
+        try:
+            group = dist.new_group(backend="nccl", timeout=datetime.timedelta(seconds=60))
+            ones = torch.ones(1 << 20, device=DEVICE)
+            work = dist.all_reduce(ones, group=group, async_op=True)
+            while not work.is_completed() and time.time() - begin < 20:
+                time.sleep(0.01)
+            if work.is_completed():
+                work.wait()
+                fine = float((ones == self.size).all().item())
+        except RuntimeError as e:
+            log("NCCL:", str(e)[:300])
+        answers = torch.tensor([fine])
+        dist.all_reduce(answers)
+        if answers.item() == self.size:
+            self.nccl = group
+        elif group is not None:
+            try:
+                group._get_backend(torch.device(DEVICE)).abort()
+            except (RuntimeError, AttributeError) as e:
+                log("NCCL:", str(e)[:300])
+        log(f"{self.size} processes meet after {time.time() - begin:.1f} s, weights go over {'NCCL' if self.nccl else 'gloo'}")
+
+    def part(self, why):
+        """Goes on alone."""
+        if self.together:
+            log(f"process {self.rank} of {self.size} goes on alone: {str(why)[:300]}")
+        elif self.size > 1:
+            log(f"process {self.rank} of {self.size} trains alone, since it did not find the others: {str(why)[:300]}")
+        self.together = False
+
+    def agree(self, numbers):
+        """The first process's numbers, which all wait for; one's own where there are no others any more."""
+        if not self.together:
+            return numbers
+        import torch.distributed as dist
+
+        try:
+            t = torch.tensor(numbers, dtype=torch.float64) * (self.rank == 0)
+            dist.all_reduce(t)
+            return t.tolist()
+        except RuntimeError as e:
+            self.part(e)
+            return numbers
+
+    def average(self, *tensors, of_first=False):
+        """Replaces tensors by their mean over the processes, or by the first one's; not at all where one is lost."""
+        if not self.together:
+            return
+        import torch.distributed as dist
+
+        try:
+            with torch.no_grad():
+                flat = torch.cat([t.reshape(-1).float() for t in tensors])
+                if self.slow:
+                    flat = flat.cpu()
+                if of_first and self.rank:
+                    flat.zero_()
+                dist.all_reduce(flat, group=self.nccl)
+                if not of_first:
+                    flat /= self.size
+                for t, of in zip(tensors, flat.split([t.numel() for t in tensors])):
+                    t.copy_(of.view(t.shape))
+        except RuntimeError as e:
+            self.part(e)
+
+    def part_of(self, count):
+        """The slice of `count` things that is this process's."""
+        if not self.together:
+            return slice(0, count)
+        each = -(-count // self.size)
+        return slice(min(count, each * self.rank), min(count, each * (self.rank + 1)))
+
+    def gather(self, own, count):
+        """All processes' uint8 arrays in the first one, each its `part_of(count)`; None in the others.
+
+        Where something is missing, the arrays before it.
+        """
+        if not self.together:
+            return own
+        import numpy as np
+        import torch.distributed as dist
+
+        try:
+            if self.rank:
+                dist.send(torch.tensor([len(own)]), 0)
+                for one in own:
+                    dist.send(torch.from_numpy(one), 0)
+                return None
+            parts, whole, each = [own], len(own) == self.part_of(count).stop, -(-count // self.size)
+            for other in range(1, self.size):
+                n = torch.zeros(1, dtype=torch.long)
+                dist.recv(n, other)
+                part = np.zeros((int(n), *own.shape[1:]), np.uint8)
+                for one in part:
+                    dist.recv(torch.from_numpy(one), other)
+                if whole:
+                    parts.append(part)
+                whole = whole and len(part) == min(count, each * (other + 1)) - min(count, each * other)
+            return np.concatenate(parts)
+        except RuntimeError as e:
+            self.part(e)
+            return None if self.rank else own
 
 
 class Captured:
