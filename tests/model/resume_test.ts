@@ -4,11 +4,14 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { easyCache } from "../../model/cache/easy.ts";
 import { firstBlockCache } from "../../model/cache/first_block.ts";
+import { openSafetensors, readFloat32 } from "../../model/checkpoint/safetensors.ts";
 import { writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
-import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
+import { type GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { SamplingState } from "../../model/sampling_state.ts";
 import { loadSamplingState, saveSamplingState } from "../../model/state_file.ts";
 import { vedaAttention } from "../../model/veda/methods.ts";
+import { readPicture } from "../../model/video/read/picture.ts";
+import { testOnGpu } from "../gpu.ts";
 import { inTempDir } from "../process.ts";
 import { testPipeline } from "../test_pipeline.ts";
 
@@ -82,6 +85,38 @@ testPipeline("a state is read where so much time has passed since the last one",
     performance.now = now;
   }
 });
+
+for (const name of ["tiny_wan_i2v_pipeline", "tiny_wan_ti2v_pipeline", "tiny_wan_a14b_pipeline"]) {
+  testOnGpu(`from each step of image to video, of two experts before and after they change: ${name}`, async (gpu) => {
+    const folder = new URL(`../fixtures/${name}`, import.meta.url).pathname;
+    using source = await openSafetensors(`${folder}/reference.safetensors`);
+    const [positive, negative] = await Promise.all([
+      readFloat32(source, "prompt_embeds"),
+      readFloat32(source, "negative_prompt_embeds"),
+    ]);
+    const options: Partial<GenerateOptions> = {
+      embeddings: { positive, negative },
+      image: await readPicture(`${folder}/first.png`),
+      guidance: 3,
+      // A14B's experts change between the second and the third step, at 0.9.
+      ...{ sigmas: [1, 0.95, 0.85, 0.4], flowShift: 1 },
+    };
+    for (const weights of ["resident", "stream"] as const) {
+      const pipeline = await VideoPipeline.load(folder, { gpu, weights });
+      try {
+        const states: SamplingState[] = [];
+        const whole = await latentsOf(gpu, pipeline, { ...options, onState: (state) => void states.push(state) });
+        assertEquals(states.map(({ step }) => step), [1, 2, 3, 4]);
+        for (const state of states.slice(0, weights === "stream" ? 1 : 3)) {
+          const resumed = await latentsOf(gpu, pipeline, { ...options, resumeFrom: structuredClone(state) });
+          assertEquals(resumed, whole, `${weights}, after step ${state.step}`);
+        }
+      } finally {
+        pipeline.close();
+      }
+    }
+  });
+}
 
 testPipeline("over a file, which is checked when it is read", (pipeline, gpu) =>
   inTempDir(async (dir) => {

@@ -4,17 +4,18 @@ import { join } from "node:path";
 import { unfinishedPath } from "../../../cli/generate/unfinished.ts";
 import { openSafetensors } from "../../../model/checkpoint/safetensors.ts";
 import { loadSamplingState } from "../../../model/state_file.ts";
-import { execute, inTempDir, listFiles, program, QUICK, start, tilereel } from "../../process.ts";
+import { writeImageModel } from "../../image_model.ts";
+import { execute, inTempDir, listFiles, program, QUICK, ROOT, start, tilereel } from "../../process.ts";
 
 const CLIP = ["generate", "a red circle", ...QUICK, "--steps", "40"];
 
-/** Starts a clip that is kept after every step, and ends it after some. */
-async function brokenOff(dir: string, args: readonly string[], signal: Deno.Signal = "SIGKILL") {
+/** Starts a clip that is kept after every step, and ends it after so many, or a few more. */
+async function brokenOff(dir: string, args: readonly string[], signal: Deno.Signal = "SIGKILL", steps = 2) {
   const { process, output, until } = start(dir, "tests/keep_every_step.ts", args);
   let kept: string | undefined;
   await until(async () => {
     kept = listFiles(dir).find((name) => name.endsWith(".unfinished"));
-    return kept !== undefined && (await loadSamplingState(join(dir, kept)).catch(() => undefined))?.step! >= 2;
+    return kept !== undefined && (await loadSamplingState(join(dir, kept)).catch(() => undefined))?.step! >= steps;
   });
   process.kill(signal);
   return { kept: kept!, ...await output };
@@ -33,6 +34,36 @@ Deno.test("a clip that is killed goes on when the same command is run again, and
     const [, step, seed] = GOES_ON.exec(again.err.replaceAll(/\s+/g, " "))!;
     assert(Number(step) >= 2 && seed === "7", again.err);
     assertEquals(listFiles(dir), ["a.gif", "whole.gif"]);
+    assertEquals(await Deno.readFile(join(dir, "a.gif")), await Deno.readFile(join(dir, "whole.gif")));
+  }));
+
+Deno.test("a clip of a picture by two experts, killed before they change and again after it, is the same to the byte", () =>
+  inTempDir(async (dir) => {
+    const model = join(dir, "model"), STEPS = 120, CHANGE = 30;
+    await writeImageModel(model);
+    // At a flow shift of 3, A14B's second expert takes over at 0.9 when a quarter of the steps is done.
+    const clip = [
+      ...[
+        "generate",
+        "a cat",
+        "--model",
+        model,
+        "--image",
+        join(ROOT, "tests/fixtures/tiny_wan_a14b_pipeline/first.png"),
+      ],
+      ...["--size", "48x32", "--frames", "5", "--steps", `${STEPS}`, "--flow-shift", "3", "--seed", "7", "--out"],
+    ];
+    const whole = await tilereel([...clip, "whole.gif"], { cwd: dir });
+    assertEquals(whole.code, 0, whole.err);
+    const goesOn = new RegExp(`goes on after step (\\d+) of ${STEPS}`);
+    const first = await brokenOff(dir, [...clip, "a.gif"]);
+    assertEquals(first.kept, ".a.gif.unfinished");
+    const second = await brokenOff(dir, [...clip, "a.gif"], "SIGKILL", CHANGE + 10);
+    const before = Number(goesOn.exec(second.err.replaceAll(/\s+/g, " "))![1]);
+    const last = await tilereel([...clip, "a.gif"], { cwd: dir });
+    assertEquals(last.code, 0, last.err);
+    const after = Number(goesOn.exec(last.err.replaceAll(/\s+/g, " "))![1]);
+    assert(before < CHANGE && after > CHANGE, `${before} and ${after}`);
     assertEquals(await Deno.readFile(join(dir, "a.gif")), await Deno.readFile(join(dir, "whole.gif")));
   }));
 
