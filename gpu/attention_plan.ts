@@ -60,13 +60,18 @@ export function cutBlocks({ first, count }: Run, rows: number, firstRun: number,
 
 /** Uploads blocks, as `BlockList` has them. */
 export function uploadBlocks(gpu: Gpu, blocks: readonly SlotBlock[]): Tensor {
-  const fields = blocks.flatMap(({ first, count, firstRun, runs }) => [first, count, firstRun, runs]);
-  return gpu.upload(Uint32Array.from(fields), [blocks.length, 4], "u32");
+  const fields = new Uint32Array(4 * blocks.length);
+  for (const [i, { first, count, firstRun, runs }] of blocks.entries()) {
+    fields.set([first, count, firstRun, runs], 4 * i);
+  }
+  return gpu.upload(fields, [blocks.length, 4], "u32");
 }
 
 /** Uploads runs as [runs, 2], u32. */
 export function uploadRuns(gpu: Gpu, runs: readonly Run[]): Tensor {
-  return gpu.upload(Uint32Array.from(runs.flatMap(({ first, count }) => [first, count])), [runs.length, 2], "u32");
+  const fields = new Uint32Array(2 * runs.length);
+  for (const [i, { first, count }] of runs.entries()) fields.set([first, count], 2 * i);
+  return gpu.upload(fields, [runs.length, 2], "u32");
 }
 
 /** Uploads blocks and one list of runs that all heads share. */

@@ -33,6 +33,8 @@ export interface DenoisingTask {
   /** The passes of each step. Their tensors are the caller's. */
   readonly passes: readonly ConditionedPass[];
   readonly scheduler: Scheduler;
+  /** Of the clip's seed. Default: it is drawn when it is needed */
+  readonly noise?: Noise | undefined;
 }
 
 /** Milliseconds between two states that are read, where the caller does not say. */
@@ -68,7 +70,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
     : await SplitPass.begin(gpu, stepPasses, { size: task.clip, shape, ...clip }, conditionings, options);
   // Owns the latents, the velocities, and what the stepper keeps.
   using owned = new TensorOwner(gpu);
-  const noise = new Noise(options.seed ?? 0, from?.draws);
+  const noise = task.noise ?? new Noise(options.seed ?? 0, from?.draws);
   const uploaded = ({ data }: HostTensor) => owned.adopt(noiseOn(gpu, shape, () => data));
   const stepper = scheduler.start<Tensor>(
     {

@@ -41,6 +41,7 @@ export class Noise {
   readonly #numbers: (count: number) => Float32Array<ArrayBuffer>;
   /** How often numbers are to be drawn to get there. */
   #behind: number;
+  #ahead: Float32Array<ArrayBuffer> | undefined;
 
   /** @param draws how often {@link draw} was called before, with the same count each time */
   constructor(seed: number, public draws = 0) {
@@ -48,8 +49,20 @@ export class Noise {
     this.#behind = draws;
   }
 
+  /** Draws what {@link draw} gives next, where there is nothing else to do. */
+  drawAhead(count: number): void {
+    this.#ahead = this.draw(count);
+    this.draws--;
+  }
+
   /** The next numbers, as {@link normalNumbers} draws them. */
   readonly draw = (count: number): Float32Array<ArrayBuffer> => {
+    const drawn = this.#ahead;
+    if (drawn) {
+      this.#ahead = undefined;
+      this.draws++;
+      return drawn;
+    }
     // Only a scheduler that adds noise needs to get there.
     for (; this.#behind > 0; this.#behind--) this.#numbers(count);
     this.draws++;

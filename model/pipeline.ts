@@ -2,7 +2,7 @@ import { aPath, aText, check, checkOptions, listOf } from "../gpu/common/check_o
 import { OutOfMemoryError, TilereelError } from "../gpu/common/errors.ts";
 import type { ClampCount } from "../gpu/clamps.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import type { Tensor } from "../gpu/tensor.ts";
+import { sizeOf, type Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
 import type { HeadShape, TokenLayout } from "./attention/layout.ts";
 import type { AttentionMethod } from "./attention/method.ts";
@@ -23,6 +23,7 @@ import type { Picture } from "./picture/picture.ts";
 import { checkPictures, pictureNotes } from "./pictures_of_clip.ts";
 import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
 import type { OnProgress } from "./progress.ts";
+import { Noise } from "./noise.ts";
 import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_encoder.ts";
 import { goesOnText, type SamplingState } from "./sampling_state.ts";
 import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
@@ -209,6 +210,18 @@ const FRUGAL_TEXT = {
   tiles: "in tiles, whose seams are blended",
   "small tiles": "in small tiles, whose seams are blended",
 } as const;
+
+/** The most numbers of start noise that are drawn before it is known whether there is room for them on the GPU. */
+const MOST_DRAWN = 2 ** 24;
+
+/** The noise that a clip begins with, drawn while weights of the text encoder are read. Undefined where it needs none. */
+function startNoise(shape: readonly number[], { seed = 0, latents, resumeFrom }: GenerateOptions): Noise | undefined {
+  const count = sizeOf(shape);
+  if (latents || resumeFrom || count > MOST_DRAWN) return undefined;
+  const noise = new Noise(seed);
+  noise.drawAhead(count);
+  return noise;
+}
 
 /** Kinds that a note names, the most clamped first. */
 const NAMED_CLAMPS = 5;
@@ -455,7 +468,8 @@ export class VideoPipeline {
     const shape = this.#latentShape(clip, options.latents);
     gpu.countsClamps = true;
     using owned = new TensorOwner(gpu);
-    const prompted = await gpu.labelled("encode prompt", () => this.#conditionedPasses(options));
+    const encoding = gpu.labelled("encode prompt", () => this.#conditionedPasses(options));
+    const noise = startNoise(shape, options), prompted = await encoding;
     for (const { conditioning } of prompted) owned.adopt(tensorsOf(conditioning));
     const passes = options.image === undefined ? prompted : await this.#withPictures(owned, prompted, clip, options);
     // Each stage wants buffers of other sizes: those of the one before would lie idle beside them.
@@ -463,7 +477,7 @@ export class VideoPipeline {
     const { model, transformer: { transformer } } = parts;
     return await gpu.labelled(
       "denoise",
-      () => denoise({ gpu, model, transformer, clip, shape, passes, scheduler }, options),
+      () => denoise({ gpu, model, transformer, clip, shape, passes, scheduler, noise }, options),
     );
   }
 

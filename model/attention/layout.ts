@@ -36,7 +36,10 @@ export interface TokenLayout {
 
 /** An order of the grid's tokens, followed by the valid kept tokens. */
 export function withKept(order: Uint32Array, layout: TokenLayout): Uint32Array {
-  return Uint32Array.from({ length: validTokens(layout) }, (_, slot) => order[slot] ?? slot);
+  const all = new Uint32Array(validTokens(layout));
+  all.set(order);
+  for (let slot = order.length; slot < all.length; slot++) all[slot] = slot;
+  return all;
 }
 
 /** Whether some kept tokens are padding. */

@@ -1,5 +1,5 @@
 import type { Run } from "../../gpu/attention_plan.ts";
-import { type Grid, partCounts, perAxis, product, raster, rasterIndex } from "./grid.ts";
+import { type Grid, partCounts, perAxis, product, raster } from "./grid.ts";
 
 /** A grid that is cut into tiles of one shape. */
 export interface TiledGrid {
@@ -17,15 +17,20 @@ export interface TiledGrid {
 
 /** Cuts a grid into tiles of one shape. Tiles at the far borders are cut off. */
 export function tileGrid(grid: Grid, shape: Grid): TiledGrid {
-  const counts = partCounts(grid, shape);
+  const counts = partCounts(grid, shape), [, rows, columns] = grid;
   const order = new Uint32Array(product(grid));
   const tiles: Run[] = [];
   let at = 0;
   for (const place of raster(counts)) {
     const first = at;
     const from = perAxis((axis) => place[axis] * shape[axis]);
-    const size = perAxis((axis) => Math.min(shape[axis], grid[axis] - from[axis]));
-    for (const offset of raster(size)) order[at++] = rasterIndex(grid, perAxis((axis) => from[axis] + offset[axis]));
+    const to = perAxis((axis) => Math.min(from[axis] + shape[axis], grid[axis]));
+    // A clip has many tokens, and no step begins before these are in order.
+    for (let frame = from[0]; frame < to[0]; frame++) {
+      for (let row = from[1]; row < to[1]; row++) {
+        for (let column = from[2]; column < to[2]; column++) order[at++] = (frame * rows + row) * columns + column;
+      }
+    }
     tiles.push({ first, count: at - first });
   }
   return { shape, tokens: order.length, capacity: product(shape), counts, order, tiles };

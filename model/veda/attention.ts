@@ -5,7 +5,7 @@ import { groupHeads, type HeadGroup, headsAtOnce, type SomeHeads } from "../atte
 import type { AttentionTask } from "../attention/method.ts";
 import { FullAttention } from "../attention/full.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
-import { TilePattern } from "./tile_pattern.ts";
+import { checkTiles, TilePattern } from "./tile_pattern.ts";
 import type { TileShapes } from "./tile_shapes.ts";
 import { randomBits } from "../training/random.ts";
 import { MASS_TERMS, type Projections, type ScoreTerms } from "./scorer.ts";
@@ -43,8 +43,8 @@ type Groups = readonly (readonly HeadGroup<TilePattern | undefined>[])[];
 export class VedaAttention implements Disposable {
   readonly #held: DisposableStack;
   readonly #full: FullAttention;
-  /** The pattern of each head, [layers][heads]; heads of one shape and budget share one. */
-  readonly #patterns: readonly (readonly TilePattern[])[];
+  /** The patterns by shape and budget, which heads share. They are made when the first step without full attention is. */
+  readonly #patterns = new Map<string, TilePattern>();
   /** The groups of all heads, with and without full attention in all layers: steps have the same ones. */
   readonly #ofAll = new Map<boolean, Groups>();
   readonly #owner: TensorOwner;
@@ -55,19 +55,10 @@ export class VedaAttention implements Disposable {
     private readonly layout: TokenLayout,
     private readonly options: VedaAttentionOptions,
   ) {
-    const { shapes: { shapes, choices, budgets }, keep } = options;
+    for (const shape of options.shapes.shapes) checkTiles(layout.grid, shape);
     using building = new DisposableStack();
     this.#owner = building.use(new TensorOwner(gpu));
     this.#full = building.use(new FullAttention(gpu, config, layout));
-    const made = new Map<string, TilePattern>();
-    const pattern = (shape: number, share: number) => {
-      const id = `${shape} ${share}`;
-      if (!made.has(id)) made.set(id, building.use(new TilePattern(gpu, config, layout, shapes[shape]!, share)));
-      return made.get(id)!;
-    };
-    this.#patterns = choices.map((choice, layer) =>
-      Array.from(choice, (shape, head) => pattern(shape, Math.min(1, keep * (budgets?.[layer]?.[head] ?? 1))))
-    );
     this.#held = building.move();
   }
 
@@ -124,7 +115,17 @@ export class VedaAttention implements Disposable {
 
   /** Undefined where the layer uses full attention. */
   #patternOf(layer: number, head: number): TilePattern | undefined {
-    return this.options.denseLayers?.has(layer) ? undefined : this.#patterns[layer]![head]!;
+    const { gpu, config, layout, options: { denseLayers, shapes: { shapes, choices, budgets }, keep } } = this;
+    if (denseLayers?.has(layer)) return undefined;
+    const shape = choices[layer]![head]!, share = Math.min(1, keep * (budgets?.[layer]?.[head] ?? 1));
+    const id = `${shape} ${share}`;
+    let pattern = this.#patterns.get(id);
+    if (!pattern) {
+      // While the GPU computes a dense first step, this machine has the time.
+      pattern = this.#held.use(new TilePattern(gpu, config, layout, shapes[shape]!, share));
+      this.#patterns.set(id, pattern);
+    }
+    return pattern;
   }
 
   [Symbol.dispose](): void {

@@ -9,6 +9,7 @@ import { type TileBudget, type TileLayout, uploadTileBudget, uploadTileLayout } 
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { type Grid, partCounts, product } from "../attention/grid.ts";
 import { type HeadShape, type TokenLayout, validTokens, withKept } from "../attention/layout.ts";
 import { attentionOutput } from "../attention/output.ts";
 import { budget, keptPairs } from "./budget.ts";
@@ -47,6 +48,16 @@ function withAlways(rule: TileRule, { tiles }: TiledGrid, always: number): TileR
   return { ...rule, keep, pairs: rule.pairs + more };
 }
 
+/** @throws {TilereelError} if there are too many tiles */
+export function checkTiles(grid: Grid, shape: TileShape): void {
+  const tiles = product(partCounts(grid, shape));
+  if (tiles <= MAX_TILES) return;
+  throw new TilereelError(
+    `tiles of ${shape.join("x")} cut ${grid.join("x")} tokens into ${tiles}, but at most ${MAX_TILES} are supported; ` +
+      `use larger tiles`,
+  );
+}
+
 /**
  * Attention over selected tiles of one layout, whose grid is cut into tiles of one shape: pooling → scores → selection →
  * attention, as in Veda. The tensors are on the GPU until this is disposed of. Kept tokens and tiles
@@ -76,15 +87,9 @@ export class TilePattern implements Disposable {
     shape: TileShape,
     choice: number | ((tiled: TiledGrid) => TileRule),
   ) {
-    const { grid } = tokens;
-    this.tiled = tileGrid(grid, shape);
+    checkTiles(tokens.grid, shape);
+    this.tiled = tileGrid(tokens.grid, shape);
     const { order, tiles } = this.tiled, kept = validTokens(tokens) - order.length;
-    if (tiles.length > MAX_TILES) {
-      throw new TilereelError(
-        `tiles of ${shape.join("x")} cut ${grid.join("x")} tokens into ${tiles.length}, but at most ${MAX_TILES} are ` +
-          `supported; use larger tiles`,
-      );
-    }
     const rule = typeof choice === "number" ? vedaRule(choice, this.tiled) : choice(this.tiled);
     this.#always = tilesOfFirst(this.tiled.counts, shape, tokens.known);
     const { keep, ownTile, pairs } = withAlways(rule, this.tiled, this.#always);

@@ -20,7 +20,7 @@ import { attentionOutput } from "../attention/output.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import { coreSet } from "./core_set.ts";
 import type { VortaSettings } from "./settings.ts";
-import { slidingTiles } from "./sliding_tile.ts";
+import { type BlockRuns, slidingTiles } from "./sliding_tile.ts";
 
 /** The result of a branch. */
 interface Taken {
@@ -38,6 +38,9 @@ export class VortaAttention implements Disposable {
   readonly #owner: TensorOwner;
   readonly #full: FullAttention;
   readonly #sliding: AttentionPlan;
+  /** Makes the lists for gradients of {@link #sliding}, which training alone needs. */
+  readonly #slidingKeys: () => BlockRuns;
+  #withKeys: AttentionPlan | undefined;
   /** Absent if no bucket fits into the grid; then every token is kept. */
   readonly #coreSet: { readonly buckets: Buckets; readonly plan: Omit<AttentionPlan, "order"> } | undefined;
   /** The pairs of queries and keys of one head that each branch multiplies. */
@@ -59,7 +62,6 @@ export class VortaAttention implements Disposable {
       sliding: {
         order: upload(sliding.order, [1, sliding.order.length]),
         queries: uploadBlockList(gpu, sliding.queries.blocks, sliding.queries.runs),
-        keys: uploadBlockList(gpu, sliding.keys.blocks, sliding.keys.runs),
       },
       coreSet: coarse
         ? {
@@ -78,6 +80,7 @@ export class VortaAttention implements Disposable {
     this.#owner.adopt(tensors);
     this.#full = new FullAttention(gpu, shape, layout);
     this.#sliding = result.sliding;
+    this.#slidingKeys = sliding.keys;
     this.#coreSet = result.coreSet;
   }
 
@@ -94,6 +97,19 @@ export class VortaAttention implements Disposable {
   select(q: Tensor, k: Tensor, only?: Tensor): Selection | undefined {
     const { gpu, shape: { heads, ownKeys } } = this;
     return this.#coreSet && bucketSelect(gpu, q, heads, this.#coreSet.buckets, { only, keys: ownKeys ? k : undefined });
+  }
+
+  /** The plan of sliding-tile attention with its lists for gradients, which are made the first time. */
+  get #slidingForGradients(): AttentionPlan {
+    if (!this.#withKeys) {
+      const { result: keys, tensors } = this.gpu.collect(() => {
+        const { blocks, runs } = this.#slidingKeys();
+        return uploadBlockList(this.gpu, blocks, runs);
+      });
+      this.#owner.adopt(tensors);
+      this.#withKeys = { ...this.#sliding, keys };
+    }
+    return this.#withKeys;
   }
 
   /** Computes all heads through one branch. */
@@ -202,7 +218,10 @@ export class VortaAttention implements Disposable {
       if (selection) bucketSpread(gpu, y, heads, selection, only);
       return { y, pattern, ...selection && { selection } };
     };
-    if (branch === "sliding") return run({ heads, only, plan: this.#sliding });
+    if (branch === "sliding") {
+      const plan = gpu.tape || lse ? this.#slidingForGradients : this.#sliding;
+      return run({ heads, only, plan });
+    }
     const selection = branch === "coreset" ? this.select(q, k, only) : undefined;
     if (!selection) {
       if (!gpu.tape && !lse) return { y: this.#full.attend(q, k, v, { only, into }), pattern: { heads, only } };

@@ -1,4 +1,4 @@
-import { perAxis, product, raster, rasterIndex } from "../attention/grid.ts";
+import { type Grid, perAxis, product, rasterIndex } from "../attention/grid.ts";
 import { type TokenLayout, validTokens } from "../attention/layout.ts";
 import type { VortaSettings } from "./settings.ts";
 
@@ -24,12 +24,22 @@ export function coreSet(layout: TokenLayout, { bucket, rate }: VortaSettings): C
   const counts = perAxis((axis) => Math.floor((grid[axis] - first[axis]) / bucket[axis]));
   const size = product(bucket), buckets = product(counts);
   const members = new Uint32Array(buckets * size), rest: number[] = [];
-  for (const [token, place] of raster(grid).entries()) {
-    const own = perAxis((axis) => Math.floor((place[axis] - first[axis]) / bucket[axis]));
-    if (own.some((at, axis) => at < 0 || at >= counts[axis]!)) rest.push(token);
-    else {
-      const within = perAxis((axis) => (place[axis] - first[axis]) % bucket[axis]);
-      members[rasterIndex(counts, own) * size + rasterIndex(bucket, within)] = token;
+  // A token's place in `members` is the sum of what each of its positions adds; undefined in no bucket.
+  const steps: Grid = [counts[1] * counts[2], counts[2], 1], inner: Grid = [bucket[1] * bucket[2], bucket[2], 1];
+  const added = ([0, 1, 2] as const).map((axis) =>
+    Array.from({ length: grid[axis] }, (_, at) => {
+      const from = at - first[axis], own = Math.floor(from / bucket[axis]), within = from % bucket[axis];
+      return own < 0 || own >= counts[axis] ? undefined : own * steps[axis] * size + within * inner[axis];
+    })
+  );
+  let next = 0;
+  for (const frame of added[0]!) {
+    for (const row of added[1]!) {
+      for (const column of added[2]!) {
+        const token = next++;
+        if (frame === undefined || row === undefined || column === undefined) rest.push(token);
+        else members[frame + row + column] = token;
+      }
     }
   }
   for (let token = product(grid); token < validTokens(layout); token++) rest.push(token);

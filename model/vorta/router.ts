@@ -100,7 +100,7 @@ export class Router {
           for (let c = 0; c < dim; c++) sum += weight[row * dim + c]! * inputs[n * dim + c]!;
           logits[row] = sum;
         }
-        for (let at = 0; at < rows; at += ROUTES) out.set(softmax(logits.subarray(at, at + ROUTES)), at);
+        for (let at = 0; at < rows; at += ROUTES) softmax(logits, at, out);
       }
     }
     return scores;
@@ -203,8 +203,10 @@ function silu(x: Float32Array): Float64Array {
   return Float64Array.from(x, (value) => value / (1 + Math.exp(-value)));
 }
 
-function softmax(logits: Float64Array): Float64Array {
-  const max = Math.max(...logits);
-  const powers = logits.map((logit) => Math.exp(logit - max)), sum = powers.reduce((a, b) => a + b);
-  return powers.map((power) => power / sum);
+/** The softmax of a head's logits, which begin at `at`, as are its scores. */
+function softmax(logits: Float64Array, at: number, out: Float32Array): void {
+  let max = -Infinity, sum = 0;
+  for (let i = at; i < at + ROUTES; i++) max = Math.max(max, logits[i]!);
+  for (let i = at; i < at + ROUTES; i++) sum += logits[i] = Math.exp(logits[i]! - max);
+  for (let i = at; i < at + ROUTES; i++) out[i] = logits[i]! / sum;
 }

@@ -16,7 +16,7 @@ export interface SlidingTiles {
   readonly order: Uint32Array;
   readonly queries: BlockRuns;
   /** The reverse direction, for gradients. */
-  readonly keys: BlockRuns;
+  keys(): BlockRuns;
   /** The number of pairs of queries and keys that are kept. */
   readonly pairs: number;
 }
@@ -33,19 +33,17 @@ export function slidingTiles(layout: TokenLayout, { tile, window }: VortaSetting
   const { counts, order: tokens, tiles } = tileGrid(layout.grid, tile);
   const ordered = withKept(tokens, layout), kept = ordered.length - tokens.length;
   const always = tilesOfFirst(counts, tile, layout.known);
-  const seen = tilesSeen(counts, window).map((
-    tiles,
-  ) => [...Array(always).keys(), ...tiles.filter((at) => at >= always)]);
+  const windows = tilesSeen(counts, window);
+  const withKnown = always === 0
+    ? windows
+    : windows.map((tiles) => [...Array(always).keys(), ...tiles.filter((at) => at >= always)]);
   // The kept tokens are one more tile.
-  if (kept > 0) {
-    for (const keys of seen) keys.push(tiles.length);
-    seen.push([...seen.keys(), tiles.length]);
-  }
-  const parts = kept > 0 ? [...tiles, { first: tokens.length, count: kept }] : tiles;
-  const seenBy: number[][] = seen.map(() => []);
-  for (const [query, keys] of seen.entries()) for (const key of keys) seenBy[key]!.push(query);
+  const all = kept > 0
+    ? [...withKnown.map((seen) => [...seen, tiles.length]), [...Array(tiles.length + 1).keys()]]
+    : withKnown;
+  const seen = alike(all), parts = kept > 0 ? [...tiles, { first: tokens.length, count: kept }] : tiles;
   // Tiles of one window are side by side, so that they share blocks, and few blocks are partly filled.
-  const places = [...Map.groupBy(seen.keys(), (query) => seen[query]!.join()).values()].flat();
+  const places = [...Map.groupBy(seen.keys(), (query) => seen[query]).values()].flat();
   const order = new Uint32Array(ordered.length), slots: Run[] = [];
   let at = 0;
   for (const place of places) {
@@ -56,22 +54,43 @@ export function slidingTiles(layout: TokenLayout, { tile, window }: VortaSetting
   }
   let pairs = 0;
   for (const [query, keys] of seen.entries()) for (const key of keys) pairs += slots[query]!.count * slots[key]!.count;
-  return { order, queries: blockRuns(places, slots, seen, rows), keys: blockRuns(places, slots, seenBy, rows), pairs };
+  const keys = () => {
+    const seenBy: number[][] = seen.map(() => []);
+    for (const [query, keys] of seen.entries()) for (const key of keys) seenBy[key]!.push(query);
+    return blockRuns(places, slots, alike(seenBy), rows);
+  };
+  return { order, queries: blockRuns(places, slots, seen, rows), keys, pairs };
+}
+
+/** The same lists; equal ones are the same object. */
+function alike(lists: readonly (readonly number[])[]): (readonly number[])[] {
+  const known = new Map<string, readonly number[]>();
+  return lists.map((list) => {
+    const key = list.join(), first = known.get(key) ?? list;
+    known.set(key, first);
+    return first;
+  });
 }
 
 /** For each tile, the tiles that it attends to, in ascending order. */
 function tilesSeen(counts: Grid, window: Grid): number[][] {
   // An even window counts as the next larger odd one, as in the authors' code.
   const width = perAxis((axis) => Math.min(2 * Math.floor(window[axis] / 2) + 1, counts[axis]));
+  // From a window's first tile on.
+  const offsets = raster(width).map((offset) => rasterIndex(counts, offset));
   return raster(counts).map((place) => {
-    const first = perAxis((axis) =>
-      Math.max(0, Math.min(place[axis] - Math.floor(window[axis] / 2), counts[axis] - width[axis]))
+    const first = rasterIndex(
+      counts,
+      perAxis((axis) => Math.max(0, Math.min(place[axis] - Math.floor(window[axis] / 2), counts[axis] - width[axis]))),
     );
-    return raster(width).map((offset) => rasterIndex(counts, perAxis((axis) => first[axis] + offset[axis])));
+    return offsets.map((offset) => first + offset);
   });
 }
 
-/** @param places tiles, by their slots */
+/**
+ * @param places tiles, by their slots
+ * @param seen for each tile, those that it is paired with; equal lists are the same object
+ */
 function blockRuns(
   places: readonly number[],
   slots: readonly Run[],
@@ -79,8 +98,7 @@ function blockRuns(
   rows: number,
 ): BlockRuns {
   const blocks: SlotBlock[] = [], runs: Run[] = [];
-  const alike = joined(places, (a, b) => seen[a]!.join() === seen[b]!.join());
-  for (const tiles of alike) {
+  for (const tiles of joined(places, (a, b) => seen[a] === seen[b])) {
     const firstRun = runs.length, others = seen[tiles[0]!]!.map((tile) => slots[tile]!);
     // Adjacent tiles become one run: with few runs, few are partly filled.
     const rising = others.sort((a, b) => a.first - b.first);

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { openSafetensors, readFloat32 } from "../../model/checkpoint/safetensors.ts";
-import { normalNumbers, randn } from "../../model/noise.ts";
+import { Noise, normalNumbers, randn } from "../../model/noise.ts";
 
 Deno.test("noise is torch's", async () => {
   // fixtures.py drew these latents with torch.Generator("cpu").manual_seed(105).
@@ -23,4 +23,11 @@ Deno.test("seeds differ", () => assert(randn(16, 1)[0] !== randn(16, 2)[0]));
 Deno.test("a generator goes on where it stopped", () => {
   const draw = normalNumbers(7), all = randn(96, 7);
   assertEquals([...draw(64), ...draw(32)], [...all]);
+});
+
+Deno.test("noise that is drawn ahead is the next, and counts when it is used", () => {
+  const noise = new Noise(7), ahead = new Noise(7);
+  ahead.drawAhead(32);
+  assertEquals(ahead.draws, 0);
+  for (const draws of [1, 2]) assertEquals([[...ahead.draw(32)], ahead.draws], [[...noise.draw(32)], draws]);
 });

@@ -285,7 +285,7 @@ Deno.test("a sliding-tile pattern lists each pair once, both ways, and counts th
         Math.max(i, j) >= product(grid) || j < always || slides(grid, settings, i, j);
       for (const i of order) for (const j of order) if (sees(i, j)) expected.add(`${i},${j}`);
       assertEquals(pairs, expected.size);
-      for (const [list, both] of [[queries, false], [keys, true]] as const) {
+      for (const [list, both] of [[queries, false], [keys(), true]] as const) {
         const found: string[] = [];
         for (const { first, count, firstRun, runs } of list.blocks) {
           assert(count <= rows && runs > 0);
