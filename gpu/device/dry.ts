@@ -8,7 +8,7 @@ import type { AdapterDescription } from "./adapter.ts";
 /** The device that {@link dryGpu} should imitate. */
 export interface DryGpuOptions {
   /** Default: the limits of an NVIDIA card under Deno's WebGPU. */
-  readonly limits?: Partial<Pick<GPUSupportedLimits, "maxBufferSize" | "maxStorageBufferBindingSize">>;
+  readonly limits?: Partial<typeof LIMITS>;
   readonly precision?: Operands;
   /** See `GpuSettings.int8`. */
   readonly int8?: boolean;
