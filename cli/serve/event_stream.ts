@@ -1,8 +1,12 @@
+/** Bytes of events that wait for a reader. The stream of one that falls further behind ends. */
+export const MOST_UNREAD = 2 ** 20;
+
 /** Sends an event by its name and data. */
 export type Send = (event: string, data: unknown) => void;
 
 /**
- * An answer of server-sent events.
+ * An answer of server-sent events. If it ends because its reader is slow, the reader may ask again: browsers do that by
+ * themselves, and are told how all is then.
  *
  * @param run sends events, and ends the stream. The signal is aborted when it has ended, or its
  * reader has gone
@@ -15,6 +19,7 @@ export function eventStream(
     start(controller) {
       const send: Send = (event, data) => {
         if (gone.signal.aborted) return;
+        if (controller.desiredSize! <= 0) return end();
         controller.enqueue(encoder.encode(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`));
       };
       const end = () => {
@@ -25,6 +30,6 @@ export function eventStream(
       run(send, end, gone.signal);
     },
     cancel: () => gone.abort(),
-  });
+  }, new ByteLengthQueuingStrategy({ highWaterMark: MOST_UNREAD }));
   return new Response(body, { headers: { "content-type": "text/event-stream", "cache-control": "no-store" } });
 }
