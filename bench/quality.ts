@@ -22,6 +22,7 @@ import { VideoPipeline } from "../model/pipeline.ts";
 import { benchOptions, DEFAULT_PROMPTS, handOver, onGpu, promptsOption, saveResult } from "./program.ts";
 import type { Judged } from "./quality/judged.ts";
 import { completePrompts, merged, readRun } from "./quality/results.ts";
+import { SharedPrompts } from "./quality/shared_prompts.ts";
 import { type Contender, Study } from "./quality/study.ts";
 import { tables } from "./quality/tables.ts";
 
@@ -57,7 +58,13 @@ const options = {
   resume: flag({ help: "Leave out the prompts that the file of --save has complete." }),
   full: path({
     value: "DIR",
-    help: "Folder of full attention's clips, OUT/full of an earlier run of this size: those are not rendered again.",
+    help: "Folder of full attention's clips, OUT/full of an earlier run of this size: those are not rendered again. " +
+      "Prompts without one are left out.",
+  }),
+  share: path({
+    value: "DIR",
+    help: "Share the prompts with the other processes that name this folder: each renders the next one that none has " +
+      "taken. --save tells the processes apart, also when they are started again with --resume.",
   }),
   timing: integer({
     help: "Only time: render the first prompt N times with each setting, after a clip that is not counted.",
@@ -83,8 +90,18 @@ type Values = OptionValues<typeof options>;
 if (import.meta.main) await runAsProgram({ name: "deno task bench:quality", options, run: bench });
 
 async function bench(values: Values): Promise<void> {
-  const { from = 0, count = Infinity, model = embeddedModelDir(), parts, times, judged, save, timing, resume = false } =
-    values;
+  const {
+    from = 0,
+    count = Infinity,
+    model = embeddedModelDir(),
+    parts,
+    times,
+    judged,
+    save,
+    share,
+    timing,
+    resume = false,
+  } = values;
   if (parts !== undefined) {
     const run = merged(await Promise.all(parts.split(",").map(readRun)));
     const timed = times === undefined ? undefined : await readRun(times);
@@ -92,6 +109,9 @@ async function bench(values: Values): Promise<void> {
     return handOver(values, run, tables(run, seen, timed));
   }
   if (resume && save === undefined) throw new TilereelError("--resume goes on with the file of --save: name one");
+  if (share !== undefined && save === undefined) {
+    throw new TilereelError("--share tells processes by the file of --save: name one that no other process has");
+  }
   const contenders = await contendersOf(values, model), { precision, also = [], lora } = values;
   const runs = [precision, ...also].flatMap((each, i): Group[] => {
     const named = i === 0 ? contenders : contenders.map((one) => ({ ...one, setting: `${one.setting}, ${each}` }));
@@ -107,6 +127,7 @@ async function bench(values: Values): Promise<void> {
   const study = new Study({
     values: { ...size && { size }, ...frames !== undefined && { frames }, ...steps !== undefined && { steps } },
     ...{ seed, out, full: values.full, seconds, before },
+    shared: share === undefined ? undefined : new SharedPrompts(share, save!),
     reference: contenders[0]!.setting,
     keepsReferences: runs.length > 1,
     onPrompt: (run) => saveResult(values, run),

@@ -31,6 +31,7 @@ import { randomBits } from "../model/training/random.ts";
 import { headsByShape, TilePatterns } from "../model/veda/tile_groups.ts";
 import { defaultShape, type TileShapes, uniformShapes } from "../model/veda/tile_shapes.ts";
 import { spread } from "../model/veda/examine.ts";
+import { nearestSize } from "../model/veda/methods.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";
@@ -45,7 +46,10 @@ const options = {
   ...trainedModelOptions,
   prompts: promptsOption,
   count: integer({ help: "Use the first N prompts.", default: 4, min: 1 }),
-  tiles: path({ value: "FILE,FILE", help: 'Files of "train tiles" and "search tiles" to compare.' }),
+  tiles: path({
+    value: "FILE,FILE",
+    help: 'Files of "train tiles" and "search tiles" to compare. Of tiles for several sizes, the nearest are used.',
+  }),
   keeps: keepsOption(KEEPS),
   looks: integer({ help: "Denoising steps of a run to measure.", default: 4, min: 1 }),
   json: benchOptions.json,
@@ -99,7 +103,9 @@ async function openPickers(
   if (tiles === undefined) throw new TilereelError('--tiles is missing; give a file that "tilereel train tiles" made');
   const pickers = new Map<string, Picker>();
   for (const path of tiles.split(",")) {
-    const { scorer, shapes: planned, tileTokens, target = "max" } = await loadVeda(path);
+    const file = await loadVeda(path);
+    const sizes = [file, ...file.others ?? []].flatMap((file) => file.grid ? [{ ...file, grid: file.grid }] : []);
+    const { scorer, shapes: planned, tileTokens, target = "max" } = nearestSize(grid, sizes) ?? file;
     const plan = planned ?? uniformShapes(defaultShape(grid, tileTokens), runs);
     const shapes = planned ? `the plan of ${path}` : sizesText(plan.shapes[0]!);
     const add = (name: string, by: Picker["by"]) => pickers.set(`${name} ${shapes}`, { name, shapes, plan, by });

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { flag } from "../../tools/program/options.ts";
 import { runAsProgram } from "../../tools/program/run_command.ts";
+import { withParts } from "../doc_parts.ts";
 import { readMeasured } from "../targets/measured.ts";
 import { countSettings, estimatesTable, ratesOf, ratesText } from "./estimates.ts";
 import { Results, type Stored } from "./measured.ts";
@@ -106,11 +107,11 @@ export async function generated(results: Results): Promise<Record<string, string
 
 /** The text of a document with its generated parts made anew. */
 export function filled(text: string, results: Results): string {
-  return text.replace(/(<!-- figures: (\w+) -->)[^]*?(<!-- end -->)/g, (_, begin, name, end) => {
+  return withParts(text, "figures", (name) => {
     const part = PARTS[name];
     if (!part) {
       throw new TilereelError(`no part of the documents is called ${name}: use ${Object.keys(PARTS).join(", ")}`);
     }
-    return `${begin}\n\n${part(results)}\n\n${end}`;
+    return part(results);
   });
 }

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
+import { exists } from "../../model/files/file_error.ts";
 import type { Video } from "../../model/video/video.ts";
 import type { ClipValues } from "../../tools/program/clip/clip_options.ts";
 import { clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts";
@@ -8,6 +9,7 @@ import type { ReadyMethods } from "../../tools/program/clip/method_options.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
 import { type ClipFigures, likenessOf, renderMeasured } from "./clip_figures.ts";
 import { framesOfNpy, npyOfFrames } from "./npy.ts";
+import type { SharedPrompts } from "./shared_prompts.ts";
 import { merged, type QualityRun, type SettingResult } from "./results.ts";
 
 /** A setting that every prompt is rendered with. */
@@ -26,8 +28,10 @@ export interface StudyOptions {
   readonly seed: number;
   /** The folder for clips. */
   readonly out?: string | undefined;
-  /** A folder of the reference's clips that are there already. */
+  /** A folder of the reference's clips, which are not rendered again. Prompts that have none there are left out. */
   readonly full?: string | undefined;
+  /** Where other processes render some of the prompts. */
+  readonly shared?: SharedPrompts | undefined;
   /** No prompt is started that is likely to end later than after so many seconds. */
   readonly seconds: number;
   /** What is gone on with. */
@@ -65,7 +69,7 @@ export class Study {
     contenders: readonly Contender[],
     prompts: readonly { readonly prompt: string; readonly number: number }[],
   ): Promise<void> {
-    const { seconds, keepsReferences, onPrompt, reference } = this.options,
+    const { seconds, keepsReferences, onPrompt, reference, full, shared } = this.options,
       elapsed = () => (performance.now() - this.#begun) / 1000;
     let longest = 0;
     for (const { prompt, number } of prompts) {
@@ -74,22 +78,22 @@ export class Study {
         console.error(`no time for prompt ${number} and those after it`);
         break;
       }
+      if (full !== undefined && !await exists(clipFile(full, number))) {
+        console.error(`prompt ${number}: left out, because ${clipFile(full, number)} is not there`);
+        continue;
+      }
+      if (!(await shared?.take(number) ?? true)) continue;
+      if (full !== undefined) {
+        this.#references.set(number, framesOfNpy(await Deno.readFile(clipFile(full, number)), pipeline.defaults.fps));
+      }
       for (const contender of contenders) {
-        const found = contender.setting === reference && await this.#found(number, pipeline.defaults.fps);
-        if (found) this.#references.set(number, found);
-        else await this.#clip(gpu, pipeline, contender, prompt, number);
+        if (full !== undefined && contender.setting === reference) continue;
+        await this.#clip(gpu, pipeline, contender, prompt, number);
       }
       if (!keepsReferences) this.#references.clear();
       longest = Math.max(longest, elapsed() - start);
       onPrompt(this.run);
     }
-  }
-
-  /** The reference's clip that is there already. */
-  async #found(number: number, fps: number): Promise<Video | undefined> {
-    if (this.options.full === undefined) return undefined;
-    const file = await Deno.readFile(clipFile(this.options.full, number)).catch(() => undefined);
-    return file && framesOfNpy(file, fps);
   }
 
   /** Times one prompt with each of some settings: the median of `count` clips after one that is not counted. */

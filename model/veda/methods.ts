@@ -118,7 +118,7 @@ export function keepOn(grid: Grid, options: VedaOptions): number {
   return defaultKeep(usualKeep, product(grid), shape ? product(shape) : tileTokens ?? defaultCapacity(grid));
 }
 
-/** The options for a grid: of tiles for several sizes those whose grid is the nearest, by the ratios along its axes. */
+/** The options for a grid, with the tiles for the nearest of several sizes. */
 function optionsOn(grid: Grid, options: VedaOptions): VedaOptions {
   const { sizes, ...others } = options, nearest = sizes && nearestSize(grid, sizes);
   if (!nearest) return options;
@@ -126,8 +126,9 @@ function optionsOn(grid: Grid, options: VedaOptions): VedaOptions {
   return { ...others, ...made };
 }
 
-function nearestSize(grid: Grid, sizes: readonly VedaSize[]): VedaSize | undefined {
-  const distance = (size: VedaSize) => size.grid.reduce((sum, n, axis) => sum + Math.log(n / grid[axis]!) ** 2, 0);
+/** Of tiles for several sizes those whose grid is the nearest, by the ratios along its axes. */
+export function nearestSize<T extends { readonly grid: Grid }>(grid: Grid, sizes: readonly T[]): T | undefined {
+  const distance = (size: T) => size.grid.reduce((sum, n, axis) => sum + Math.log(n / grid[axis]!) ** 2, 0);
   return [...sizes].sort((a, b) => distance(a) - distance(b))[0];
 }
 

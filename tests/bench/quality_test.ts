@@ -2,6 +2,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { type Judged, judgedScore } from "../../bench/quality/judged.ts";
 import type { SettingResult } from "../../bench/quality/results.ts";
+import { documentOf, readMeasured } from "../../bench/quality/write_docs.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
 import { execute, inTempDir, MODEL, program, ROOT } from "../process.ts";
 
@@ -75,6 +76,13 @@ Deno.test("bench:quality goes on with what it saved, and makes one table of part
       ) => [psnr, ssim, flicker]);
     assertEquals(likeness(JSON.parse(await Deno.readTextFile(again)).results), likeness(results));
 
+    // A prompt without a reference is left out, and so is one that another process has.
+    const share = ["--share", join(dir, "shared"), "--full", join(dir, "clips/full")];
+    const mine = await run(...options.slice(0, -1), join(dir, "mine.json"), "--count", "3", ...share);
+    assert(/prompt 1, unguided[^]*prompt 2: left out, because .*002.npy is not there/.test(mine.err), mine.err);
+    const other = await run(...options.slice(0, -1), join(dir, "other.json"), "--count", "2", ...share);
+    assert(!other.err.includes("prompt"), other.err);
+
     const times = join(dir, "times.json");
     await run("--size", "32x32", "--steps", "1", "--setting", setting, "--save", times, "--timing", "2");
     const timed = JSON.parse(await Deno.readTextFile(times)).results as SettingResult[];
@@ -108,3 +116,40 @@ Deno.test("the judge's intervals come from pairs: what both settings miss does n
   assertEquals([some.share, some.difference], [0, -0.5]);
   assertEquals(judgedScore({ 99: { shape: [true] } }, full, "shape"), undefined);
 });
+
+Deno.test("deno task quality makes tables of the prompts that every setting has", () =>
+  inTempDir(async (dir) => {
+    const clip = (prompt: number, psnr?: number) => ({
+      ...{ prompt, seconds: { denoise: 2, decode: 1 }, density: 0.5 },
+      ...psnr !== undefined && { psnr, ssim: 0.9, flicker: 1 },
+    });
+    const save = (name: string, data: unknown) => Deno.writeTextFile(join(dir, name), JSON.stringify(data));
+    const mark = (shape: boolean) => ({ color: [true], shape: [shape] });
+    await save("512-1-study-01.json", { results: [{ setting: "full", clips: [clip(0), clip(1)] }] });
+    await save("512-1-study-02.json", {
+      results: [{ setting: "full", clips: [clip(2)] }, {
+        setting: "vorta",
+        clips: [clip(2, 30), clip(0, 20), clip(1, 1)],
+      }],
+    });
+    // The judge has not looked at one of the clips.
+    await save("judged-512.json", {
+      full: { 0: mark(true), 1: mark(true), 2: mark(true) },
+      vorta: { 0: mark(true), 2: mark(false) },
+    });
+    await save("times-study.json", { results: [{ setting: "full", clips: [clip(0)] }] });
+    const text = documentOf(
+      "a <!-- quality: study, figures --> old <!-- end --> b <!-- quality: study, scores --> <!-- end -->",
+      await readMeasured(dir),
+    );
+    const cells = text.split("\n").map((line) => line.split("|").map((cell) => cell.trim()));
+    const rowsOf = (name: string) => cells.filter(([, first]) => first === name).map((row) => row.slice(2));
+    assert(
+      text.startsWith("a <!-- quality: study, figures -->\n\n2 prompts at 512×512:") && !text.includes("old"),
+      text,
+    );
+    assertEquals(rowsOf("full")[0]!.slice(0, 4), ["50.0 %", "2.00", "1.00×", "3.00"]);
+    assertEquals(rowsOf("vorta")[0]!.slice(0, 5), ["50.0 %", "", "", "", "25.00"]);
+    assertEquals(rowsOf("full")[1]!.slice(0, 2), ["100.0 %", "100.0 %"]);
+    assertEquals(rowsOf("vorta")[1]!.slice(0, 2), ["100.0 % (0.0 to 0.0)", "50.0 % (−100.0 to 0.0)"]);
+  }));

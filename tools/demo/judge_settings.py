@@ -1,10 +1,11 @@
 """Judges clips of several settings as `deno task bench:quality --out` writes them: FOLDER/SETTING/NNN.npy is a clip of
 line NNN of the prompts, from 0. Writes {setting: {prompt: {score: [true, ...]}}} as JSON, which --judged reads.
 
-usage: judge_settings.py FOLDER PROMPTS.txt --json OUT [--until FILE] [--delete] [--keep SETTING] [--seconds N] [--processes N]
+usage: judge_settings.py FOLDER PROMPTS.txt --json OUT [--until FILE] [--delete] [--keep SETTING] [--keep-prompts N,N] [--seconds N]
+                         [--processes N]
 
 With --until, it goes on looking for new clips until FILE is there. With --delete, it removes a clip that is judged, unless it is
-of the setting of --keep.
+of the setting of --keep or of a prompt of --keep-prompts.
 """
 import argparse
 import json
@@ -48,6 +49,7 @@ def main():
     p.add_argument("--until")
     p.add_argument("--delete", action="store_true")
     p.add_argument("--keep")
+    p.add_argument("--keep-prompts", type=lambda text: {int(n) for n in text.split(",")}, default=set())
     p.add_argument("--seconds", type=float, default=float("inf"))
     p.add_argument("--processes", type=int)
     args = p.parse_args()
@@ -58,7 +60,8 @@ def main():
         while True:
             last = args.until is None or os.path.exists(args.until)
             for path, setting, number in new_clips(args.folder, known):
-                waiting.append(pool.apply_async(look, ((path, setting, number, prompts[number], args.delete and setting != args.keep),)))
+                delete = args.delete and setting != args.keep and number not in args.keep_prompts
+                waiting.append(pool.apply_async(look, ((path, setting, number, prompts[number], delete),)))
             ready = [result for result in waiting if result.ready()]
             waiting = [result for result in waiting if not result.ready()]
             for result in ready:

@@ -49,9 +49,10 @@ pack_program() {
   mkdir -p "$work/program" "$dest/program"
   (cd "$root" && deno run -A tools/gpu_machine/stage.ts "$work/program")
   mkdir -p "$work/program/py"
-  (cd "$root/tools" && cp gpu_machine/torch_baseline.py demo/judge.py demo/judge_settings.py demo/clips.py demo/prompts64.txt "$work/program/py/")
+  (cd "$root/tools" && cp gpu_machine/torch_baseline.py demo/{judge,judge_settings,clips,pictures}.py demo/prompts64.txt "$work/program/py/")
+  git -C "$root" rev-parse --short HEAD >"$work/program/commit"
   archive "$work/program" >"$dest/program/program.tar.xz"
-  cp "$here/run.sh" "$dest/program/"
+  cp "$here/run.sh" "$here/quality.sh" "$dest/program/"
 }
 
 pack_data() {

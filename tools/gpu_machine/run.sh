@@ -13,10 +13,7 @@
 #   sweep     every variant of every kernel, at the sizes that count, beside what an adapter's arithmetic makes
 #   headline  info, headline: whole clips with sparse attention, a step cache and few steps   10 minutes
 #   training  seconds of a sample of a router and of a state of tiles, of the SHAPES="1.3b hunyuan 14b"
-#   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
-#   study     the settings of docs/quality.md's study at 512x512, 61 frames, on as many prompts as STUDY_SECONDS=400 has time for
-#   int8      f32 and int8 with full attention, VORTA and Veda, judged, at CLIPS="128x128 256x256", on GPU_dawn
-#   few       the same at 128x128 of step caches, and of the LoRA for 4 steps alone and with sparse attention and caches
+#   quality   every figure of docs/quality.md: figures and scores of 64 prompts at 512x512, 256x256 and 128x128, see quality.sh
 #
 # Results are in $OUT: table.md, log.txt (all output) and results.tar.gz (JSON, logs and profiles), written anew after
 # every job, so that they are there when the call is stopped. Figures of several calls go in one table by
@@ -25,7 +22,6 @@
 #
 #   SECONDS_LEFT=580   for all of it; a job gets no more than what is left; SCALE=2 doubles the limits of the jobs
 #   SOURCES="dawn deno"   which are run; PRECISION_dawn=auto, PRECISION_deno=auto (f32, f16)
-#   COUNT=4            prompts of quality in each of its eight processes: 8 is all 64
 #   SIZE=small         small sizes and short limits: for a rehearsal without a GPU
 #   GPU_dawn=dawn, GPU_deno=auto   adapters, as for --gpu
 set -u
@@ -137,82 +133,6 @@ info() {
   for gpu in "$@"; do run_js tilereel.js info --gpu "$gpu" || return; done
 }
 
-# rendered NAME GPU SIZE ARGUMENTS...: clips of the 64 prompts in /tmp/clips, and what was measured in quality-NAME-*.json.
-# Eight at once: rendering a small model waits for launches more than for the GPU.
-rendered() {
-  local name=$1 gpu=$2 size=$3 part shards=8 count=${COUNT:-8} pids="" failed=0
-  shift 3
-  if [ "$SIZE" = small ]; then shards=2 count=1 size=64x64; fi
-  for part in $(seq 0 $((shards - 1))); do
-    run_js quality.js --gpu "$gpu" --prompts "$program/py/prompts64.txt" --from $((part * count)) --count "$count" \
-      --size "$size" --out /tmp/clips $([ "$SIZE" = small ] && echo "--steps 2") "$@" \
-      --save "$results/quality-$name-$part.json" >"$results/quality-$name-$part.log" 2>&1 &
-    pids="$pids $!"
-  done
-  for pid in $pids; do wait "$pid" || failed=1; done
-  tail -n 3 "$results/quality-$name"-?.log
-  return $failed
-}
-
-judged() {
-  local folder failed=0
-  [ "$SIZE" = small ] && return
-  for folder in /tmp/clips/*; do
-    py judge.py "$folder" "$program/py/prompts64.txt" --json "$results/judge-$(basename "$folder").json" || failed=1
-  done
-  return $failed
-}
-
-quality() {
-  rm -rf /tmp/clips
-  rendered veda "$1" 256x256 --setting "veda keep=0.5" --setting "veda keep=0.25" --setting "veda keep=0.125" \
-    --setting "vorta" --setting "vorta full-branch=veda" && judged
-}
-
-# One process, so that times are true; the judge looks at clips while others are rendered, and removes them.
-study() {
-  local size=${CLIP:-512x512} frames=${FRAMES:-61} status=0
-  if [ "$SIZE" = small ]; then size=64x64 frames=5; fi
-  rm -rf /tmp/clips /tmp/rendered
-  run_js quality.js --gpu "$1" --prompts "$program/py/prompts64.txt" --study --size "$size" --frames "$frames" \
-    $([ "$SIZE" = small ] && echo "--steps 2 --count 1") --seconds "${STUDY_SECONDS:-400}" --resume --out /tmp/clips \
-    --save "$results/study.json" >"$results/study.log" 2>&1 || status=1 &
-  local rendering=$!
-  [ "$SIZE" = small ] || py judge_settings.py /tmp/clips "$program/py/prompts64.txt" --until /tmp/rendered --delete \
-    --json "$results/study-judged.json" >"$results/study-judge.log" 2>&1 &
-  wait $rendering || status=1
-  touch /tmp/rendered
-  wait
-  [ "$SIZE" = small ] || run_js quality.js --parts "$results/study.json" --judged "$results/study-judged.json"
-  return $status
-}
-
-# The judge looks at clips while others are rendered.
-int8() {
-  local size status=0
-  for size in ${CLIPS:-128x128 256x256}; do
-    rm -rf /tmp/clips /tmp/rendered
-    [ "$SIZE" = small ] || py judge_settings.py /tmp/clips "$program/py/prompts64.txt" --until /tmp/rendered --delete \
-      --processes 6 --json "$results/int8-$size-judged.json" >"$results/int8-$size-judge.log" 2>&1 &
-    rendered "int8-$size" "$GPU_dawn" "$size" --model "${MODEL:-$program/demo}" --precision f32 --also int8 \
-      --setting "vorta" --setting "veda keep=0.25" || status=1
-    touch /tmp/rendered
-    wait
-    [ "$SIZE" = small ] || run_js quality.js --judged "$results/int8-$size-judged.json" \
-      --parts "$(printf '%s,' "$results/quality-int8-$size"-?.json | sed 's/,$//')"
-  done
-  return $status
-}
-
-few() {
-  rm -rf /tmp/clips
-  rendered few "$1" 128x128 --lora "$program/demo/few_steps.safetensors" --setting "few: preset=demo" \
-    --setting "few vorta: vorta preset=demo" --setting "few veda: veda preset=demo" \
-    --setting "few pab: full preset=demo cache=pab" &&
-    rendered caches "$1" 128x128 --setting "first-block: full cache=first-block" --setting "pab: full cache=pab" \
-      --setting "easy: full cache=easy" --setting "vorta pab: vorta cache=pab" && judged
-}
-
 # Twice: the driver keeps compiled kernels, so that the second run starts faster.
 demo() {
   for run in 1 2; do
@@ -220,8 +140,7 @@ demo() {
       --out "$results/demo.mp4" "$@" || return
   done
 }
-export GPU_dawn
-export -f info rendered judged quality study int8 few demo
+export -f info demo
 
 if [ "$SIZE" = small ]; then
   memory="" size="--size small" shape="--shape small" shape14="--shape small" torch="--shape small --no-compile"
@@ -270,7 +189,10 @@ run() {
           --gpu "${!gpu}" --precision "${!precision}" --save "$results/headline-$source.json"
       done
       ;;
-    quality | study | int8 | few) run info && ! lacks "$1" demo && job "$1" 560 bash -c '"$@"' "$1" "$1" "$GPU_deno" ;;
+    quality)
+      [ "$SIZE" = small ] && export SIZES="128 64 32" FRAMES_512=5 FRAMES=5 PROCESSES=1 EXTRA="--steps 1 --count 1"
+      lacks quality "demo" || job quality 590 env OUT="$OUT" GPU="$GPU_dawn" SECONDS_LEFT=$(($(left) - 10)) bash "$here/quality.sh"
+      ;;
 
     info) job info 60 bash -c 'info "$@"' info $(for source in $SOURCES; do gpu=GPU_$source && echo "${!gpu}"; done) ;;
     check)

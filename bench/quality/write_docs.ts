@@ -1,0 +1,229 @@
+/**
+ * `deno task quality DIR`: writes the tables of docs/quality.md from a folder that `tools/gpu_machine/quality.sh` filled.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { runAsProgram } from "../../tools/program/run_command.ts";
+import { slug } from "../../tools/program/clip/slug.ts";
+import { withParts } from "../doc_parts.ts";
+import { mean, tableOf } from "../table.ts";
+import type { ClipFigures } from "./clip_figures.ts";
+import { type Judged, judgedScore, type Marks } from "./judged.ts";
+import { completePrompts, merged, type QualityRun, readRun, type SettingResult } from "./results.ts";
+
+const ROOT = join(import.meta.dirname!, "../..");
+const DOCUMENT = "docs/quality.md";
+
+/** The judge's scores, and what they are called in tables. */
+const SCORES = {
+  color: "colour",
+  shape: "shape",
+  motion: "motion",
+  background: "background",
+  count: "number of objects",
+  both: "both objects",
+} as const;
+
+/** What was measured at one size. */
+export interface Measured {
+  readonly run: QualityRun;
+  readonly judged: Judged;
+  /** Clips that were rendered alone, for their seconds. */
+  readonly times: QualityRun;
+}
+
+/** A setting, over the prompts that every setting of a table has. */
+interface Row {
+  readonly size: string;
+  /** What the setting is called in the files. */
+  readonly setting: string;
+  readonly clips: readonly ClipFigures[];
+  readonly marks: Readonly<Record<string, Marks>>;
+  readonly full: Readonly<Record<string, Marks>>;
+  readonly seconds?: ClipFigures["seconds"] | undefined;
+  readonly fullSeconds?: ClipFigures["seconds"] | undefined;
+}
+
+type Column = (row: Row) => string;
+
+/** The tables by their names. Of each: the sizes, the settings as far as they were measured, and the columns. */
+const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measured>>) => string>> = {
+  "study, figures": (all) =>
+    table(rowsOf(all, ["512"], studied), {
+      "attention": setting,
+      "density": density(1),
+      "denoising, s": ({ seconds }) => seconds?.denoise.toFixed(2) ?? "",
+      "speed": speed,
+      "with decoding, s": ({ seconds }) => seconds ? (seconds.denoise + seconds.decode).toFixed(2) : "",
+      ...likeness,
+      "churn": (row) => {
+        const text = over(row, ({ churn }) => churn, 5);
+        return text && `${(100 * Number(text)).toFixed(1)} %`;
+      },
+    }),
+  "study, scores": (all) =>
+    table(rowsOf(all, ["512"], studied), {
+      "attention": setting,
+      ...Object.fromEntries(Object.entries(SCORES).map(([key, name]) => [name, scoreWithInterval(key)])),
+      "all six": scoreWithInterval("all"),
+      "not twice": share("once"),
+      "stays itself": share("same"),
+    }),
+  "int8": (all) =>
+    table(rowsOf(all, ["128", "256", "512"], (name) => /^(full|vorta|veda keep.0\.(25|1))(, int8)?$/.test(name)), {
+      "size": size,
+      "attention": setting,
+      ...likeness,
+      "smallest PSNR": ({ clips }) => {
+        const all = clips.map(({ psnr }) => psnr).filter((x) => typeof x === "number");
+        return all.length === 0 ? "" : Math.min(...all).toFixed(1);
+      },
+      ...scores,
+    }),
+  "sizes": (all) =>
+    table(rowsOf(all, ["128", "256"], (name) => /^(full|vorta|veda keep=0.\d+|both|random routes)$/.test(name)), {
+      ...{ "size": size, "attention": setting, "density": density(1) },
+      ...likeness,
+      ...scores,
+    }),
+  "few steps": (all) =>
+    table(rowsOf(all, ["128", "256"], (name) => /^(full|few.*|first-block|pab|easy|vorta pab)$/.test(name)), {
+      ...{ "size": size, "sampling": setting, "density": density(0) },
+      ...likeness,
+      ...scores,
+    }),
+  "routes": (all) => routesTable(all["512"]),
+};
+
+const size: Column = ({ size }) => `${size}×${size}`;
+const setting: Column = ({ setting }) => setting.replace(/^veda keep 0/, "veda keep=0");
+const density = (decimals: number): Column => (row) =>
+  `${(100 * Number(over(row, ({ density }) => density, 6))).toFixed(decimals)} %`;
+const speed: Column = ({ seconds, fullSeconds }) =>
+  seconds && fullSeconds ? `${(fullSeconds.denoise / seconds.denoise).toFixed(2)}×` : "";
+const share = (score: string): Column => (row) => {
+  const found = judgedScore(row.marks, row.full, score);
+  return found ? `${(100 * found.share).toFixed(1)} %` : "";
+};
+const scoreWithInterval = (score: string): Column => (row) => {
+  const found = judgedScore(row.marks, row.full, score);
+  if (!found || row.setting === "full") return share(score)(row);
+  const points = (share: number) => (100 * share).toFixed(1).replace("-", "−").replace(/^−0\.0$/, "0.0");
+  return `${(100 * found.share).toFixed(1)} % (${points(found.low)} to ${points(found.high)})`;
+};
+const likeness: Readonly<Record<string, Column>> = {
+  "PSNR, dB": (row) => over(row, ({ psnr }) => psnr, 2),
+  "SSIM": (row) => over(row, ({ ssim }) => ssim, 4),
+  "flicker": (row) => over(row, ({ flicker }) => flicker, 3),
+};
+const scores: Readonly<Record<string, Column>> = {
+  ...Object.fromEntries(
+    (["color", "shape", "motion", "count"] as const).map((key) => [SCORES[key], share(key)]),
+  ),
+  "all six": scoreWithInterval("all"),
+};
+const studied = (name: string) => !name.includes("int8");
+
+if (import.meta.main) {
+  await runAsProgram({
+    name: "deno task quality",
+    options: {},
+    positional: "DIR",
+    run: async (_, [folder]) => {
+      if (folder === undefined) throw new TilereelError("name the folder that quality.tar.gz was unpacked in");
+      const path = join(ROOT, DOCUMENT), measured = await readMeasured(folder);
+      await Deno.writeTextFile(path, documentOf(await Deno.readTextFile(path), measured));
+      const { success } = await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", DOCUMENT], cwd: ROOT })
+        .output();
+      if (!success) throw new TilereelError(`deno fmt could not format ${DOCUMENT}`);
+    },
+  });
+}
+
+/** The document with its tables made anew. */
+export function documentOf(text: string, measured: Readonly<Record<string, Measured>>): string {
+  return withParts(text, "quality", (name) => {
+    const part = TABLES[name];
+    if (!part) throw new TilereelError(`no table is called ${name}: use ${Object.keys(TABLES).join(", ")}`);
+    return part(measured);
+  });
+}
+
+/** What is in a folder, by size: SIZE-LIST-PROCESS.json, judged-SIZE.json, and for the largest size times-NAME.json. */
+export async function readMeasured(folder: string): Promise<Record<string, Measured>> {
+  const names = (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name).sort();
+  const runs = async (pattern: RegExp) =>
+    merged(await Promise.all(names.filter((name) => pattern.test(name)).map((name) => readRun(join(folder, name)))));
+  const sizes = [...new Set(names.flatMap((name) => /^(\d+)-.*\.json$/.exec(name)?.[1] ?? []))];
+  if (sizes.length === 0) throw new TilereelError(`${folder} has no results, such as 512-1-study-01.json`);
+  const largest = String(Math.max(...sizes.map(Number)));
+  return Object.fromEntries(
+    await Promise.all(sizes.map(async (size) => {
+      const judged = join(folder, `judged-${size}.json`);
+      return [size, {
+        run: await runs(new RegExp(`^${size}-.*\\.json$`)),
+        judged: names.includes(`judged-${size}.json`) ? JSON.parse(await Deno.readTextFile(judged)) : {},
+        times: size === largest ? await runs(/^times-.*\.json$/) : { results: [] },
+      }];
+    })),
+  );
+}
+
+/** The settings of some sizes, full attention first, over the prompts that all of a size have. */
+function rowsOf(
+  all: Readonly<Record<string, Measured>>,
+  sizes: readonly string[],
+  takes: (setting: string) => boolean,
+): Row[] {
+  return sizes.flatMap((size) => {
+    const { run, judged, times } = all[size] ?? { run: { results: [] }, judged: {}, times: { results: [] } };
+    const results = run.results.filter(({ setting }) => takes(setting));
+    const complete = completePrompts({ results }, results.map(({ setting }) => setting));
+    const seen = ({ setting }: SettingResult) => judged[slug(setting)] ?? {};
+    const prompts = [...complete].filter((prompt) => results.every((result) => seen(result)[prompt]));
+    // Where the judge has not looked, there are figures alone.
+    const counted = new Set(prompts.length > 0 ? prompts : complete);
+    const marksOf = (result: SettingResult | undefined) =>
+      Object.fromEntries(
+        Object.entries(result ? seen(result) : {}).filter(([prompt]) => counted.has(Number(prompt)))
+          .map((
+            [prompt, marks],
+          ) => [prompt, { ...marks, all: Object.keys(SCORES).flatMap((key) => marks[key] ?? []) }]),
+      );
+    const full = marksOf(results.find(({ setting }) => setting === "full"));
+    const secondsOf = (setting: string) =>
+      times.results.find((result) => result.setting === setting)?.clips[0]?.seconds;
+    return results.map((result): Row => ({
+      ...{ size, setting: result.setting, full, marks: marksOf(result) },
+      clips: result.clips.filter(({ prompt }) => counted.has(prompt)),
+      ...{ seconds: secondsOf(result.setting), fullSeconds: secondsOf("full") },
+    }));
+  });
+}
+
+/** The mean over a row's clips that have such a number. */
+function over({ clips }: Row, of: (clip: ClipFigures) => number | null | undefined, decimals: number): string {
+  return mean(clips.map(of).filter((x) => typeof x === "number"), decimals);
+}
+
+function table(rows: readonly Row[], columns: Readonly<Record<string, Column>>): string {
+  if (rows.length === 0) return "Not measured.";
+  const counts = Map.groupBy(rows, ({ size }) => size);
+  const prompts = [...counts].map(([size, [row]]) => `${row!.clips.length} prompts at ${size}×${size}`);
+  return `${prompts.join(", ")}:\n\n${tableOf(rows, columns)}`;
+}
+
+/** The numbers of heads that VORTA's router sends to each branch, by layer, in some steps. */
+function routesTable(measured: Measured | undefined): string {
+  const routes = measured?.run.results.find(({ setting }) => setting === "vorta")?.routes;
+  if (!routes) return "Not measured.";
+  const steps = [...new Set([0, Math.floor((routes.length - 1) / 2), routes.length - 1])];
+  const counts = (heads: readonly number[]) =>
+    [0, 1, 2].map((branch) => heads.filter((route) => route === branch).length).join("/");
+  return tableOf(routes[0]!.map((_, layer) => layer), {
+    "layer": String,
+    ...Object.fromEntries(steps.map((step) => [`step ${step + 1}`, (layer: number) => counts(routes[step]![layer]!)])),
+  });
+}
