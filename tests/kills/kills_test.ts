@@ -94,12 +94,11 @@ const PROGRAMS: Readonly<Record<string, Killed>> = {
       return tilereel("compare", "a circle", ...settings, ...QUICK, "--seed", "1", "--out", join(dir, "out"));
     },
     timed: /\.(json|html)$/,
-    isSlow: true,
   },
   "a server": {
     args: (dir) => program("tests/kills/serve_jobs.ts", [join(dir, "served")]),
     timed: /\.json$/,
-    ...{ isVaried: true, isSlow: true },
+    isVaried: true,
   },
   "a clip with a profile": {
     args: (dir) => {
