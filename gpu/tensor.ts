@@ -2,7 +2,10 @@ import { MatrixFormat, type TensorFormat } from "./formats/format.ts";
 
 /** The number of elements of a shape. */
 export function sizeOf(shape: readonly number[]): number {
-  return shape.reduce((n, d) => n * d, 1);
+  // Each dispatch asks for some: a loop takes half the time of a reduction.
+  let size = 1;
+  for (let axis = 0; axis < shape.length; axis++) size *= shape[axis]!;
+  return size;
 }
 
 /** The bytes of a tensor, rounded up to whole 32-bit words. */

@@ -5,14 +5,14 @@
  */
 import { I8_MAX, TO_I8, TURNED } from "../formats/i8.ts";
 import { indexInPanels, type PanelShape } from "./gemm/pack.ts";
-import { rowMax } from "./row_reduction.ts";
+import { type Lanes, rowMax } from "./row_reduction.ts";
 
 /**
  * WGSL for a kernel of `perRow`: `magnitudes(v) -> vec4u`, whose largest are collected; `row_top(most, lane) -> f32`, the
  * largest magnitude of the row; and what `TO_I8` declares. A maximum of floats may lose a NaN; as bits, it is the largest.
  */
-export const toI8Rows = (plain: boolean): string =>
-  `${rowMax(plain)}${TO_I8}${TURNED}
+export const toI8Rows = (lanes: Lanes): string =>
+  `${rowMax(lanes)}${TO_I8}${TURNED}
 fn magnitudes(v: vec4f) -> vec4u { return bitcast<vec4u>(v) & vec4u(0x7fffffffu); }
 fn row_top(most: vec4u, lane: u32) -> f32 {
   let both = max(most.xy, most.zw);

@@ -1,7 +1,7 @@
 /**
- * Kernels that reduce each row of a matrix have two forms of one body. On a GPU, a workgroup shares a row and sums it
- * through workgroup memory. On a software adapter, where barriers are expensive, each thread takes a row of its own
- * (`plain`).
+ * Kernels that reduce each row of a matrix have three forms of one body. On a GPU, a workgroup shares a row and sums it
+ * through workgroup memory, or, where rows are short, a part of a workgroup. On a software adapter, where barriers are
+ * expensive, each thread takes a row of its own (`plain`).
  *
  * @module
  */
@@ -9,77 +9,93 @@ import type { Gpu } from "../gpu.ts";
 import { folded, type KernelSource, unroll } from "../kernel.ts";
 import type { Dispatch } from "../recorder.ts";
 
-const LANES = 128;
+/** The number of threads that share a row. */
+export type Lanes = 1 | 32 | 128;
+
+/** The threads of a workgroup, in which several share a row. */
+const THREADS = 128;
 /** The number of partial sums that one thread adds in the first step. */
 const SHARE = 8;
+/** The most vec4s of a row that is short: with a workgroup for each, half of the threads and more would be idle. */
+const SHORT = 64;
 
-/** A workgroup for each row. */
-const SHARED = {
-  workgroupSize: [LANES, 1, 1],
-  index: `let row = wid.y * nwg.x + wid.x; let lane = li;`,
-  // There are two steps, and no barrier after the last: if a second sum follows, its first barrier separates it from
-  // the reads of the first.
-  rowSum: `
-var<workgroup> partial: array<f32, ${LANES}>;
-var<workgroup> partial_sums: array<f32, ${LANES / SHARE}>;
-fn row_sum(value: f32, lane: u32) -> f32 {
-  partial[lane] = value;
+/** The number of threads that share a row, of any length. */
+export const lanesOf = (plain: boolean): Lanes => plain ? 1 : THREADS;
+
+/** The number of threads that share a row of `dim4` vec4s. */
+export const lanesFor = (plain: boolean, dim4: number): Lanes => !plain && dim4 <= SHORT ? 32 : lanesOf(plain);
+
+/** A part of a kernel's name: its form, and the vec4s that a thread holds. */
+export const rowsName = (lanes: Lanes, held: number) =>
+  lanes === 1 ? "plain" : lanes === THREADS ? `${held}` : `short_${held}`;
+
+/** The number of rows of a workgroup. */
+const rowsOf = (lanes: Lanes) => lanes === 1 ? 8 : THREADS / lanes;
+
+/**
+ * WGSL: a function that combines a value of each thread of a row. There are two steps, and no barrier after the last: if
+ * a second one follows, its first barrier separates it from the reads of the first.
+ *
+ * @param lanes more than one
+ * @param combine WGSL: combines `so_far` with another value
+ */
+function rowFunction(
+  lanes: Lanes,
+  { name, type, zero, combine }: { name: string; type: string; zero: string; combine: (other: string) => string },
+): string {
+  const first = lanes / SHARE, rows = rowsOf(lanes);
+  const [own, sums] = rows === 1 ? ["", ""] : [`row_of_group * ${lanes}u + `, `row_of_group * ${first}u + `];
+  return `
+var<workgroup> ${name}_parts: array<${type}, ${THREADS}>;
+var<workgroup> ${name}_sums: array<${type}, ${THREADS / SHARE}>;
+fn ${name}(value: ${type}, lane: u32) -> ${type} {
+  ${name}_parts[${own}lane] = value;
   workgroupBarrier();
-  if (lane < ${LANES / SHARE}u) {
-    var sum = 0.0;
-${unroll(SHARE, (i) => `    sum += partial[lane + ${i * LANES / SHARE}u];`)}
-    partial_sums[lane] = sum;
+  if (lane < ${first}u) {
+    var so_far = ${zero};
+${unroll(SHARE, (i) => `    ${combine(`${name}_parts[${own}lane + ${i * first}u]`)}`)}
+    ${name}_sums[${sums}lane] = so_far;
   }
   workgroupBarrier();
-  var sum = 0.0;
-${unroll(LANES / SHARE, (i) => `  sum += partial_sums[${i}];`)}
-  return sum;
-}`,
-} as const;
+  var so_far = ${zero};
+${unroll(first, (i) => `  ${combine(`${name}_sums[${sums}${i}]`)}`)}
+  return so_far;
+}`;
+}
 
-/** A thread for each row. */
-const ALONE = {
-  workgroupSize: [8, 1, 1],
-  index: `let row = (wid.y * nwg.x + wid.x) * 8u + li; let lane = 0u;`,
-  rowSum: `fn row_sum(value: f32, lane: u32) -> f32 { return value; }`,
-} as const;
+/** WGSL: `row_sum(value: f32, lane)`, the sum over the row's threads. */
+const rowSum = (lanes: Lanes): string =>
+  lanes === 1
+    ? "fn row_sum(value: f32, lane: u32) -> f32 { return value; }"
+    : rowFunction(lanes, { name: "row_sum", type: "f32", zero: "0.0", combine: (other) => `so_far += ${other};` });
 
 /**
  * WGSL for a kernel of {@link perRow}: `row_max(value: u32, lane)`, the largest of the row's threads. The bits of
  * floats without their signs are in the order of their magnitudes, with NaN last.
  */
-export const rowMax = (plain: boolean): string =>
-  plain ? "fn row_max(value: u32, lane: u32) -> u32 { return value; }" : `
-var<workgroup> partial_max: array<u32, ${LANES}>;
-var<workgroup> partial_maxima: array<u32, ${LANES / SHARE}>;
-fn row_max(value: u32, lane: u32) -> u32 {
-  partial_max[lane] = value;
-  workgroupBarrier();
-  if (lane < ${LANES / SHARE}u) {
-    var most = 0u;
-${unroll(SHARE, (i) => `    most = max(most, partial_max[lane + ${i * LANES / SHARE}u]);`)}
-    partial_maxima[lane] = most;
-  }
-  workgroupBarrier();
-  var most = 0u;
-${unroll(LANES / SHARE, (i) => `  most = max(most, partial_maxima[${i}]);`)}
-  return most;
-}`;
-
-/** The number of threads that share a row. */
-export const lanesOf = (plain: boolean) => plain ? 1 : LANES;
+export const rowMax = (lanes: Lanes): string =>
+  lanes === 1 ? "fn row_max(value: u32, lane: u32) -> u32 { return value; }" : rowFunction(lanes, {
+    ...{ name: "row_max", type: "u32", zero: "0u" },
+    combine: (other) => `so_far = max(so_far, ${other});`,
+  });
 
 /**
- * Makes such a kernel. Its body has `row`, `lane` (of {@link lanesOf}), and `row_sum(value, lane)`, the sum over the
- * row's threads. A thread without a row must still reach the barriers. The parameter `rows` is added.
+ * Makes such a kernel. Its body has `row`, `lane` (of `lanes`), and `row_sum(value, lane)`, the sum over the row's
+ * threads. A thread without a row must still reach the barriers. The parameter `rows` is added.
  */
-export function perRow(plain: boolean, kernel: Omit<KernelSource, "workgroupSize">): KernelSource {
-  const { workgroupSize, index, rowSum } = plain ? ALONE : SHARED;
+export function perRow(lanes: Lanes, kernel: Omit<KernelSource, "workgroupSize">): KernelSource {
+  const rows = rowsOf(lanes), group = "(wid.y * nwg.x + wid.x)";
+  const index = rows === 1
+    ? `let row = ${group}; let lane = li;`
+    : lanes === 1
+    ? `let row = ${group} * ${rows}u + li; let lane = 0u;`
+    : `row_of_group = li / ${lanes}u; let row = ${group} * ${rows}u + row_of_group; let lane = li % ${lanes}u;`;
+  const own = rows > 1 && lanes > 1 ? "var<private> row_of_group: u32;" : "";
   return {
     ...kernel,
     params: { rows: "u32", ...kernel.params },
-    workgroupSize,
-    declarations: `${rowSum}${kernel.declarations ?? ""}`,
+    workgroupSize: [rows * lanes, 1, 1],
+    declarations: `${own}${rowSum(lanes)}${kernel.declarations ?? ""}`,
     body: `  ${index}\n${kernel.body}`,
   };
 }
@@ -90,9 +106,9 @@ export function runPerRow(
   kernel: KernelSource,
   buffers: Dispatch["buffers"],
   params: Dispatch["params"] & { readonly rows: number },
+  lanes: Lanes = lanesOf(gpu.kernels.plain),
 ): void {
-  const workgroups = folded(gpu.kernels.plain ? Math.ceil(params.rows / 8) : params.rows);
-  gpu.run(kernel, { buffers, params, workgroups });
+  gpu.run(kernel, { buffers, params, workgroups: folded(Math.ceil(params.rows / rowsOf(lanes))) });
 }
 
 /** The most vec4s of a row that a thread holds: 6144 channels, over the threads of a GPU's workgroup. */
@@ -104,9 +120,9 @@ const MOST_HELD = 12;
  *
  * @param most the most that it may hold
  */
-export function heldVectors(plain: boolean, dim4: number, most = MOST_HELD): number {
-  const each = Math.ceil(dim4 / LANES);
-  return plain || each > most ? 0 : each;
+export function heldVectors(lanes: Lanes, dim4: number, most = MOST_HELD): number {
+  const each = Math.ceil(dim4 / lanes);
+  return lanes === 1 || each > most ? 0 : each;
 }
 
 /**
@@ -117,8 +133,7 @@ export function heldVectors(plain: boolean, dim4: number, most = MOST_HELD): num
  * @returns WGSL that loads the held vec4s, and WGSL that runs `body` for each of the thread's vec4s, given its name and
  * its position in the row. What is held can be assigned
  */
-export function rowVectors(plain: boolean, held: number, read = (index: string) => `x[${index}]`) {
-  const lanes = lanesOf(plain);
+export function rowVectors(lanes: Lanes, held: number, read = (index: string) => `x[${index}]`) {
   type Each = (body: (v: string, i: string) => string) => string;
   const again: Each = (body) =>
     `  for (var i = lane; i < p.dim4; i += ${lanes}u) { let v = ${read("at + i")};\n    ${body("v", "i")}\n  }`;

@@ -91,7 +91,7 @@ const int8Kernel = memo(({ from, scales, adds, plain }: CastToInt8) => {
     `  for (var i = lane; i < p.dim4; i += ${lanes}u) { let v = turned(number(at + i, held));
     ${body}
   }`;
-  return perRow(plain, {
+  return perRow(lanes, {
     name: `cast_${from}_i8${scales ? "_scale" : ""}${adds ? "_add" : ""}${plain ? "_plain" : ""}`,
     buffers: {
       x: read(four.element),
@@ -100,7 +100,7 @@ const int8Kernel = memo(({ from, scales, adds, plain }: CastToInt8) => {
       ...{ y: write("u32"), scales: write("f32") },
     },
     params: u32s("dim4"),
-    declarations: `${toI8Rows(plain)}${four.declare("x")}${four.unpack4}
+    declarations: `${toI8Rows(lanes)}${four.declare("x")}${four.unpack4}
 fn number(i: u32, row: u32) -> vec4f {
   return unpack4(${four.read("x", "i")})${scales ? " * scale[row]" : ""}${adds ? " + added[i]" : ""};
 }`,

@@ -32,7 +32,7 @@ const BLOCKS = perElement({
 
 /** Joins the blocks of a group's channels, and makes each channel's mean and factor of them. */
 const join = memo((plain: boolean): KernelSource =>
-  perRow(plain, {
+  perRow(lanesOf(plain), {
     name: `group_norm_join${plain ? "_plain" : ""}`,
     buffers: {
       ...{ means: read("f32"), squares: read("f32"), gamma: read("f32") },

@@ -4,27 +4,35 @@ import { read, write } from "../kernel.ts";
 import { panelName, type PanelShape } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
 import { STORE_SCALE, toI8Rows, wordOfRow } from "../kernels/int8_rows.ts";
-import { heldVectors, perRow, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
+import {
+  heldVectors,
+  type Lanes,
+  lanesFor,
+  perRow,
+  rowsName,
+  rowVectors,
+  runPerRow,
+} from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** The widened activations of Wan 14B, 13824 channels. */
 const MOST_HELD = 28;
 
 interface Quantising {
-  readonly plain: boolean;
+  readonly lanes: Lanes;
   readonly held: number;
   readonly format: MatrixFormat;
   /** The panels that the output is written in. */
   readonly panel: PanelShape | undefined;
 }
 
-const kernel = memo(({ plain, held, format, panel }: Quantising) => {
-  const { four } = format.read, vectors = rowVectors(plain, held, (i) => `turned(unpack4(${four.read("x", i)}))`);
-  return perRow(plain, {
-    name: `quantise_${plain ? "plain" : held}_${format}${panel ? `_into_${panelName(panel)}` : ""}`,
+const kernel = memo(({ lanes, held, format, panel }: Quantising) => {
+  const { four } = format.read, vectors = rowVectors(lanes, held, (i) => `turned(unpack4(${four.read("x", i)}))`);
+  return perRow(lanes, {
+    name: `quantise_${rowsName(lanes, held)}_${format}${panel ? `_into_${panelName(panel)}` : ""}`,
     buffers: { x: read(four.element), y: write("u32"), scales: write("f32") },
     params: { dim4: "u32" },
-    declarations: `${toI8Rows(plain)}${four.declare("x")}${four.unpack4}`,
+    declarations: `${toI8Rows(lanes)}${four.declare("x")}${four.unpack4}`,
     body: `  let at = min(row, p.rows - 1u) * p.dim4;
 ${vectors.load}
   var most = vec4u();
@@ -46,9 +54,9 @@ ${vectors.each((v, i) => `y[${wordOfRow(i, panel)}] = four_i8(${v} * inverse);`)
  * not finite
  */
 export function quantiseInto(gpu: Gpu, x: Tensor, y: Tensor, scales: Tensor, panel?: PanelShape): void {
-  const k = x.dim(-1), { plain } = gpu.kernels;
+  const k = x.dim(-1), lanes = lanesFor(gpu.kernels.plain, k / 4);
   if (k % (panel ? 16 : 4) !== 0) throw new Error(`rows of ${k} cannot be quantised`);
-  const held = heldVectors(plain, k / 4, MOST_HELD);
-  const source = kernel({ plain, held, format: x.matrixFormat, panel });
-  runPerRow(gpu, source, { x, y, scales }, { rows: x.size / k, dim4: k / 4 });
+  const held = heldVectors(lanes, k / 4, MOST_HELD);
+  const source = kernel({ lanes, held, format: x.matrixFormat, panel });
+  runPerRow(gpu, source, { x, y, scales }, { rows: x.size / k, dim4: k / 4 }, lanes);
 }

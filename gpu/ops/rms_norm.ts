@@ -1,7 +1,16 @@
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
-import { heldVectors, lanesOf, perRow, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
+import {
+  heldVectors,
+  type Lanes,
+  lanesFor,
+  lanesOf,
+  perRow,
+  rowsName,
+  rowVectors,
+  runPerRow,
+} from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
 const PARAMS = {
@@ -15,10 +24,10 @@ const PARAMS = {
   rotated: "u32",
 } as const;
 
-const kernel = memo(({ plain, held }: { plain: boolean; held: number }) => {
-  const vectors = rowVectors(plain, held);
-  return perRow(plain, {
-    name: `rms_norm_${plain ? "plain" : held}`,
+const kernel = memo(({ lanes, held }: { lanes: Lanes; held: number }) => {
+  const vectors = rowVectors(lanes, held);
+  return perRow(lanes, {
+    name: `rms_norm_${rowsName(lanes, held)}`,
     buffers: { x: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), y: write("vec4f") },
     params: PARAMS,
     body: `  let at = min(row, p.rows - 1u) * p.dim4;
@@ -47,7 +56,7 @@ ${
  */
 const backwardKernel = memo((plain: boolean) => {
   const lanes = lanesOf(plain);
-  return perRow(plain, {
+  return perRow(lanes, {
     name: `rms_norm_backward${plain ? "_plain" : ""}`,
     buffers: { x: read("vec4f"), dy: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), dx: write("vec4f") },
     params: PARAMS,
@@ -106,8 +115,8 @@ export function rmsNorm(
     ...{ rows, dim4: dim / 4, eps, rows_per_token: x.dim(-1) / dim, tokens: x.dim(-2) },
     ...{ head_dim4: rope ? table.dim(1) / 2 : 1, rotated: rope ? table.dim(0) : 0 },
   };
-  const { plain } = gpu.kernels;
-  runPerRow(gpu, kernel({ plain, held: heldVectors(plain, dim / 4) }), { x, weight, rope: table, y }, params);
+  const { plain } = gpu.kernels, lanes = lanesFor(plain, dim / 4);
+  runPerRow(gpu, kernel({ lanes, held: heldVectors(lanes, dim / 4) }), { x, weight, rope: table, y }, params, lanes);
   gpu.tape?.record(y, [x], (dy) => {
     const dx = gpu.tensor(x.shape);
     runPerRow(gpu, backwardKernel(plain), { x, dy, weight, rope: table, dx }, params);

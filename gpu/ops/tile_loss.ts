@@ -7,7 +7,7 @@ import { matmul } from "./matmul.ts";
 
 const kernel = memo((plain: boolean) => {
   const lanes = lanesOf(plain);
-  return perRow(plain, {
+  return perRow(lanes, {
     name: `tile_loss_${plain ? "plain" : "shared"}`,
     buffers: { scores: read("f32"), heat: read("f32"), ids: read("u32"), loss: write("f32"), gradient: write("f32") },
     params: { columns: "u32", weight: "f32", has_ids: "u32" },

@@ -16,7 +16,7 @@ const kernel = memo((plain: boolean) => {
     if (c == tile) { continue; }
 ${body}
   }`;
-  return perRow(plain, {
+  return perRow(lanes, {
     name: `tile_retained_${plain ? "plain" : "shared"}`,
     buffers: {
       ...{ scores: read("f32"), mass: read("f32"), keep: read("vec2u"), ids: read("u32") },

@@ -73,72 +73,122 @@ function vectorsOf(
   if (!Number.isInteger(headDim4)) throw new Error(`tileVectors: ${heads} heads of ${dim / heads}`);
   const y = gpu.tensor([batch * heads, tileCount, (second ? 2 : 1) * dim / heads]);
   const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
-  gpu.run(KERNEL({ headDim4, format: projection?.matrixFormat, second }), {
+  const groups = (slices: number) => Math.ceil(tileCount / (rowsOf(headDim4) / slices)) * chosen * batch;
+  // A small grid has few tiles: then several threads pool one.
+  const most = Math.min(MOST_SLICES, rowsOf(headDim4) / TILES_AT_ONCE);
+  let slices = 1;
+  while (groups(slices) < ENOUGH_GROUPS && 2 * slices <= most) slices *= 2;
+  gpu.run(KERNEL({ headDim4, format: projection?.matrixFormat, second, slices }), {
     buffers: { ...{ x, order: layout.order, tiles: layout.tiles, head_ids, y }, ...projection && { projection } },
     params: { ...params, tokens, tile_count: tileCount },
-    workgroups: [Math.ceil(tileCount / tilesAtOnce(headDim4)), chosen, batch],
+    workgroups: [Math.ceil(tileCount / (rowsOf(headDim4) / slices)), chosen, batch],
   });
   return y;
 }
 
 /** The most vec4s of a head for which a workgroup has enough threads. */
 const MOST_VECTORS = 64;
-/** The number of threads that share the features of a tile when they are projected. */
-const PARTS = 4;
+/** The number of tiles that a thread projects. */
+const TILES_AT_ONCE = 4;
+/** The most rows of threads that share a tile: each joins what all have found. */
+const MOST_SLICES = 8;
+/** Fewer workgroups than this leave a GPU idle. */
+const ENOUGH_GROUPS = 256;
 
-/** The number of tiles of one workgroup, for about 256 threads. */
-function tilesAtOnce(headDim4: number): number {
-  return Math.floor(256 / headDim4 / PARTS) * PARTS;
+/** The number of rows of `headDim4` threads in a workgroup, which has about 256. */
+function rowsOf(headDim4: number): number {
+  return Math.floor(256 / headDim4 / TILES_AT_ONCE) * TILES_AT_ONCE;
 }
 
 interface Variant {
   readonly headDim4: number;
   readonly format: MatrixFormat | undefined;
   readonly second: Second;
+  /** The number of rows of threads that share the tokens of a tile, a power of two. */
+  readonly slices: number;
+}
+
+/** The vec4s of workgroup memory for each thread: 16 KiB in all, which every adapter has. */
+const AREA = 4;
+
+/** WGSL: gives all slices of a tile what they have found together. */
+function joinSlices(
+  { headDim4, rows, slices }: { headDim4: number; rows: number; slices: number },
+  second: Second,
+  projects: boolean,
+): string {
+  const add = (name: string) => [name, (other: string) => `${name} += ${other};`] as const;
+  const pick = (name: string, by: string) => [name, (other: string) => `${name} = ${by}(${name}, ${other});`] as const;
+  const all = [
+    ...[add("sum"), ...second ? [add("squares")] : [], ...second === "variance" ? [add("moved")] : []],
+    ...projects ? [pick("top", "max"), pick("low", "min")] : [],
+  ];
+  const at = (n: number, row: string) => `shared_area[(${n * rows}u + ${row}) * ${headDim4}u + lid.x]`;
+  return [all.slice(0, AREA), all.slice(AREA)].filter(({ length }) => length > 0).map((some) => `
+${some.map(([name], n) => `  ${at(n, "lid.y")} = ${name};`).join("\n")}
+  workgroupBarrier();
+${
+    some.map(([name, combined], n) => {
+      const first = `lid.y / ${slices}u * ${slices}u`;
+      return `  ${name} = ${at(n, first)};\n${
+        unroll(slices - 1, (i) => `  ${combined(at(n, `${first} + ${i + 1}u`))}`)
+      }`;
+    }).join("\n")
+  }
+  workgroupBarrier();`).join("\n");
 }
 
 /**
- * For GPUs. A row of threads pools a tile. Neighbouring threads read neighbouring vec4s of a token, and eight tokens are
- * loaded at once. The features stay in workgroup memory. A thread projects four tiles, so that each number of P is used
- * for four products. Each thread does so over a part of the features, and finally the parts are added.
+ * For GPUs. A row of threads pools a tile, or a slice of it. Neighbouring threads read neighbouring vec4s of a token, and
+ * eight tokens are loaded at once. The features stay in workgroup memory. A thread projects four tiles, so that each
+ * number of P is used for four products. Each thread does so over a part of the features, and finally the parts are
+ * added.
  */
-const KERNEL = memo(({ headDim4, format, second }: Variant): KernelSource => {
-  const tiles = tilesAtOnce(headDim4), features = 3 * headDim4;
+const KERNEL = memo(({ headDim4, format, second, slices }: Variant): KernelSource => {
+  const rows = rowsOf(headDim4), tiles = rows / slices, features = 3 * headDim4, parts = TILES_AT_ONCE * slices;
   const width = (second ? 2 : 1) * headDim4;
   /** The second order's sum over tokens, and what it adds up for the token `v`; differences to the first cancel little. */
   const sums = second === "square"
     ? (v: string) => `squares += ${v} * ${v};`
     : (v: string) => `let by = ${v} - first; moved += by; squares += by * by;`;
-  const projected = format?.read.four;
+  const projected = format?.read.four, sliced = slices > 1, slice = `lid.y % ${slices}u`;
+  const empty = "if (slots.y == 0u) { return Features(); }";
+  const step = 8 * slices, slot = (i: number) => `s + ${i * slices}u`;
+  const join = sliced ? joinSlices({ headDim4, rows, slices }, second, projected !== undefined) : "";
   return {
-    name: `tile_vectors_${4 * headDim4}_${format ?? "none"}${second ? `_${second}` : ""}`,
+    name: `tile_vectors_${4 * headDim4}_${format ?? "none"}${second ? `_${second}` : ""}${
+      sliced ? `_by_${slices}` : ""
+    }`,
     buffers: {
       ...{ x: read("vec4f"), order: read("u32"), tiles: read("vec2u"), head_ids: read("u32") },
       ...projected && { projection: read(projected.element) },
       y: write("vec4f"),
     },
     params: u32s("tokens", "heads", "has_heads", "tile_count"),
-    workgroupSize: [headDim4, tiles, 1],
+    workgroupSize: [headDim4, rows, 1],
     declarations: `
 struct Features { mean: vec4f, top: vec4f, low: vec4f${second ? ", second: vec4f" : ""} }
-fn pool(at: u32, slots: vec2u) -> Features {
-  if (slots.y == 0u) { return Features(); }
+fn pool(at: u32, ${sliced ? "given: vec2u, lid: vec3u" : "slots: vec2u"}) -> Features {
+${sliced ? "  let slots = select(given, vec2u(), given.y == 0u);" : ""}
+${sliced ? "" : `  ${empty}`}
   let row = p.heads * ${headDim4}u;
-  let last = slots.x + slots.y - 1u;
+  let last = ${sliced ? "select(slots.x + slots.y - 1u, slots.x, slots.y == 0u)" : "slots.x + slots.y - 1u"};
   var sum = vec4f();
   var top = x[at + order[slots.x] * row];
   var low = top;
 ${second ? "  let first = top;\n  var squares = vec4f();" : ""}
 ${second === "variance" ? "  var moved = vec4f();" : ""}
-  for (var s = slots.x; s <= last; s += 8u) {
-${unroll(8, (i) => `    let v${i} = x[at + order[min(s + ${i}u, last)] * row];`)}
+  for (var s = slots.x${sliced ? ` + ${slice}` : ""}; s <= last; s += ${step}u) {
+${unroll(8, (i) => `    let v${i} = x[at + order[min(${slot(i)}, last)] * row];`)}
 ${
       unroll(8, (i) =>
-        `    sum += select(vec4f(), v${i}, s + ${i}u <= last); top = max(top, v${i}); low = min(low, v${i});${
-          second ? `\n    if (s + ${i}u <= last) { ${sums(`v${i}`)} }` : ""
+        `    sum += select(vec4f(), v${i}, ${slot(i)} <= last); top = max(top, v${i}); low = min(low, v${i});${
+          second ? `\n    if (${slot(i)} <= last) { ${sums(`v${i}`)} }` : ""
         }`)
     }
   }
+${join}
+${sliced ? `  ${empty}` : ""}
   let n = f32(slots.y);
   return Features(sum / n, top, low${
       second === "square"
@@ -148,27 +198,30 @@ ${
         : ""
     });
 }${projected ? projected.declare("projection") + projected.unpack4 : ""}
-// First the features, tile by tile; then the parts of the products.
-var<workgroup> shared_area: array<vec4f, ${PARTS * tiles * headDim4}>;`,
+// First what slices join; then the features, tile by tile; then the parts of the products.
+var<workgroup> shared_area: array<vec4f, ${AREA * rows * headDim4}>;`,
     body: `${chosenHead("head", "wid.y")}
-  let tile = wid.x * ${tiles}u + lid.y;
+  let own = ${sliced ? `lid.y / ${slices}u` : "lid.y"};
+  let tile = wid.x * ${tiles}u + own;
   let slots = select(vec2u(), tiles[min(tile, p.tile_count - 1u)], tile < p.tile_count);
   let at = (wid.z * p.tokens * p.heads + head) * ${headDim4}u + lid.x;
   let y_at = ((wid.z * p.heads + head) * p.tile_count + tile) * ${width}u + lid.x;
-  let features = pool(at, slots);
+  let features = pool(at, slots${sliced ? ", lid" : ""});
   var v = features.mean;
 ${
       projected
-        ? `  let staged = lid.y * ${features}u + lid.x;
-  shared_area[staged] = features.mean;
-  shared_area[staged + ${headDim4}u] = features.top;
-  shared_area[staged + ${2 * headDim4}u] = features.low;
+        ? `  let staged = own * ${features}u + lid.x;
+  ${sliced ? `if (${slice} == 0u) ` : ""}{
+    shared_area[staged] = features.mean;
+    shared_area[staged + ${headDim4}u] = features.top;
+    shared_area[staged + ${2 * headDim4}u] = features.low;
+  }
   workgroupBarrier();
-  let part = lid.y % ${PARTS}u;
-  let first_tile = lid.y - part;
+  let part = lid.y % ${parts}u;
+  let first_tile = lid.y / ${parts}u * ${TILES_AT_ONCE}u;
   let p_at = head * ${4 * features * headDim4}u + lid.x;
 ${unroll(4, (t) => `  var sum${t} = vec4f();`)}
-  for (var f = part; f < ${features}u; f += ${PARTS}u) {
+  for (var f = part; f < ${features}u; f += ${parts}u) {
 ${
           unroll(4, (r) =>
             `    let w${r} = unpack4(${projected.read("projection", `p_at + (4u * f + ${r}u) * ${headDim4}u`)});`)
@@ -184,10 +237,10 @@ ${
           unroll(4, (t) => `  shared_area[(part * ${tiles}u + first_tile + ${t}u) * ${headDim4}u + lid.x] = sum${t};`)
         }
   workgroupBarrier();
-${unroll(PARTS, (i) => `  v += shared_area[(${i * tiles}u + lid.y) * ${headDim4}u + lid.x];`)}`
+${unroll(parts, (i) => `  v += shared_area[(${i * tiles}u + own) * ${headDim4}u + lid.x];`)}`
         : ""
     }
-  if (tile >= p.tile_count) { return; }
+  if (tile >= p.tile_count${sliced ? ` || ${slice} != 0u` : ""}) { return; }
   y[y_at] = v;${second ? `\n  y[y_at + ${headDim4}u] = features.second;` : ""}`,
   };
 });

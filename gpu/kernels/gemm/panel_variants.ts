@@ -4,6 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu.ts";
+import type { MatrixUnits } from "../../matrix_units.ts";
 import type { Launch } from "../product/variants.ts";
 import type { Output } from "./epilogue.ts";
 import type { OperandForms } from "./operand_form.ts";
@@ -39,8 +40,18 @@ export function smallPanels(gpu: Gpu, numbers: PanelNumbers): PanelVariant | und
   return fits(gpu, variant) ? variant : undefined;
 }
 
-const layoutOf = (gpu: Gpu, { tile, numbers }: PanelVariant): PanelLayout | undefined =>
-  gpu.matrixUnits && panelLayout({ tile, numbers, units: gpu.matrixUnits });
+/** The layouts of tiles, by a device's matrix units: each product asks for some. */
+const LAYOUTS = new WeakMap<MatrixUnits, Map<PanelTile, Partial<Record<PanelNumbers, PanelLayout | "none">>>>();
+
+function layoutOf({ matrixUnits: units }: Gpu, { tile, numbers }: PanelVariant): PanelLayout | undefined {
+  if (!units) return undefined;
+  let ofUnits = LAYOUTS.get(units);
+  if (!ofUnits) LAYOUTS.set(units, ofUnits = new Map());
+  let ofTile = ofUnits.get(tile);
+  if (!ofTile) ofUnits.set(tile, ofTile = {});
+  const layout = ofTile[numbers] ??= panelLayout({ tile, numbers, units }) ?? "none";
+  return layout === "none" ? undefined : layout;
+}
 
 function fits(gpu: Gpu, variant: PanelVariant): boolean {
   const { maxThreads, device: { limits: { maxComputeWorkgroupStorageSize } } } = gpu, layout = layoutOf(gpu, variant);
