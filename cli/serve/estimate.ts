@@ -1,5 +1,5 @@
 import type { GpuFacts } from "../../gpu/device/dry.ts";
-import { fittedSeconds, middle, type TimedClip } from "../../model/estimate/calibration.ts";
+import { fittedSeconds, median, type TimedClip } from "../../model/estimate/calibration.ts";
 import { workOf } from "../../model/estimate/work_of.ts";
 import type { ClipRecord } from "../../model/video/record_text.ts";
 import type { PlanningModel } from "../generate/plan.ts";
@@ -76,7 +76,7 @@ function timeOf(
   },
 ): Pick<Estimate, "seconds" | "from" | "clips"> {
   if (equal.length > 0) {
-    return { seconds: middle(equal.map(({ seconds }) => seconds)), from: "equal", clips: equal.length };
+    return { seconds: median(equal.map(({ seconds }) => seconds)), from: "equal", clips: equal.length };
   }
   if (cached || density === null) return { seconds: null, from: null, clips: 0 };
   const timed = made.filter(({ record: { cache } }) => cache === undefined).map(({ record, seconds }): TimedClip => ({

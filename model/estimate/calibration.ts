@@ -37,8 +37,8 @@ function partsOf({ linear, attention, density, pixels, width }: ClipWork): Parts
 export function fittedSeconds(clips: readonly TimedClip[]): (work: ClipWork) => number {
   const rows = clips.map(({ work, seconds }) => ({ parts: partsOf(work), seconds }));
   // Until clips of several kinds say more, the parts are as slow as the middle clip says.
-  const steps = middle(rows.map(({ parts: [linear, attention], seconds }) => seconds / (linear + attention)));
-  const decode = middle(rows.map(({ parts: [, , pixels], seconds }) => seconds / pixels));
+  const steps = median(rows.map(({ parts: [linear, attention], seconds }) => seconds / (linear + attention)));
+  const decode = median(rows.map(({ parts: [, , pixels], seconds }) => seconds / pixels));
   const usual = [(1 - DECODING) * steps, (1 - DECODING) * steps, DECODING * decode, 0];
   let factors = usual, weights = rows.map(() => 1);
   for (let round = 0; round < ROUNDS; round++) {
@@ -78,7 +78,7 @@ function total(parts: readonly number[], factors: readonly number[]): number {
   return parts.reduce((sum, part, i) => sum + part * factors[i]!, 0);
 }
 
-/** The median; of an even number the lower one. */
-export function middle(numbers: readonly number[]): number {
+/** The median of at least one number; of an even number the lower one. */
+export function median(numbers: readonly number[]): number {
   return numbers.toSorted((a, b) => a - b)[Math.floor((numbers.length - 1) / 2)]!;
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { basename, join, resolve } from "node:path";
+import { median } from "../../../model/estimate/calibration.ts";
 import { trainingFiles } from "../../../model/training/training_folder.ts";
 import { type Figures, LogReader } from "./log_reader.ts";
 
@@ -66,6 +67,6 @@ export async function trainingObject({ id, name, log }: TrainingRun) {
 
 /** The median of the last steps: one may have compiled kernels, or made samples. */
 function secondsOfStep(steps: readonly Figures[]): number | undefined {
-  const seconds = steps.slice(-TIMED).flatMap(({ seconds }) => seconds ?? []).sort((a, b) => a - b);
-  return seconds[seconds.length >> 1];
+  const seconds = steps.slice(-TIMED).flatMap(({ seconds }) => seconds ?? []);
+  return seconds.length > 0 ? median(seconds) : undefined;
 }
