@@ -228,8 +228,8 @@ testVariants("attention survives scores of thousands", async ({ gpu, bound }) =>
 });
 
 testVariants("layer norm, plain, affine and adaptive", async ({ gpu }) => {
-  // Rows shorter than a workgroup has threads, longer, and longer than it holds.
-  for (const dim of [36, 1540, 6400]) {
+  // Rows of which a workgroup has several, longer ones, and one longer than it holds.
+  for (const dim of [36, 200, 256, 1540, 6400]) {
     const [batch, tokens, eps] = [2, 13, 1e-6], rows = batch * tokens;
     const x = randn(rows * dim, 1, 3).map((v) => v + 5), w = randn(dim, 2), b = randn(dim, 3);
     const m = randn(batch * 6 * dim, 4);

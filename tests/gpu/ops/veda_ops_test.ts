@@ -316,10 +316,10 @@ testVariants("random scores are spread evenly, and repeat with their seed alone"
 });
 
 testVariants("tile vectors: pooled and projected, of queries and keys at once", async ({ gpu }) => {
-  // Beside the others: more tiles than a workgroup takes, tiles longer and shorter than what is read at once.
-  for (
-    const [grid, shape, headDim] of [...CASES, [[1, 9, 33], [1, 2, 4], 128], [[5, 5, 5], [2, 5, 3], 4]] as typeof CASES
-  ) {
+  // Beside the others: more tiles than a workgroup takes, tiles longer and shorter than what is read at once, and heads so
+  // wide that threads do not share a tile.
+  const others = [[[1, 9, 33], [1, 2, 4], 128], [[5, 5, 5], [2, 5, 3], 4], [[2, 3, 4], [1, 2, 4], 256]] as typeof CASES;
+  for (const [grid, shape, headDim] of [...CASES, ...others]) {
     const tokens = grid[0] * grid[1] * grid[2], dim = HEADS * headDim;
     const { order, tiles } = tileGrid(grid, shape), n = tiles.length;
     const [q, k] = [1, 2].map((seed) => randn(BATCH * tokens * dim, seed).map((v) => v - 2)) as [
