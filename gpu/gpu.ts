@@ -230,6 +230,11 @@ export class Gpu extends Scopes {
     await this.#recorder.pipelines.compileAhead(listing);
   }
 
+  /** Whether {@link compileAhead} runs work now, whose kernels do not run: tensors keep what they had. */
+  get lists(): boolean {
+    return this.#recorder.listing !== undefined;
+  }
+
   /** Copies the numbers of `from` into `to`, which must have the same size. No tape records it, so it has no gradient. */
   copy(from: Tensor, to: Tensor): void {
     this.#recorder.copy(from.buffer, from.offset, to.buffer, to.offset, from.bytes);

@@ -6,7 +6,7 @@ import { distilledAttention } from "./vsa/methods.ts";
 import { fullAttention } from "./attention/full.ts";
 import { product } from "./attention/grid.ts";
 import type { TokenLayout } from "./attention/layout.ts";
-import type { PreparedAttention, SelfAttention } from "./attention/method.ts";
+import type { AttentionMethod, PreparedAttention, SelfAttention } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
 import { CountedCache, totalSpared } from "./cache/counted_cache.ts";
 import type { CacheReport, CacheStart, KeptByCache, SparedWork } from "./cache/step_cache.ts";
@@ -18,6 +18,9 @@ import type { GenerateOptions } from "./pipeline.ts";
 
 /** Up to so many steps, all count what is clamped: kernels that do not count would have to be compiled, too. */
 const FEW_STEPS = 4;
+
+/** The methods of attention for whose first clip a transformer's kernels were compiled. */
+const COMPILED = new WeakMap<VideoTransformer, WeakSet<AttentionMethod>>();
 
 /** The passes of a clip's steps, and what computes them. */
 export interface StepPassesTask {
@@ -85,6 +88,7 @@ export class StepPasses implements Disposable {
 
   private constructor(
     private readonly task: StepPassesTask,
+    private readonly method: AttentionMethod,
     private readonly attention: PreparedAttention,
     private readonly cache: CountedCache | undefined,
     private readonly held: DisposableStack,
@@ -109,8 +113,9 @@ export class StepPasses implements Disposable {
       );
     }
     using preparing = new DisposableStack();
+    const method = options.attention ?? distilledAttention(model.distilled) ?? fullAttention;
     const attention = preparing.use(
-      await (options.attention ?? distilledAttention(model.distilled) ?? fullAttention).prepare({
+      await method.prepare({
         gpu,
         shape: transformer.shape,
         family: model.family,
@@ -126,7 +131,38 @@ export class StepPasses implements Disposable {
     });
     if (cache) preparing.use(cache);
     const counted = cache && new CountedCache(cache, transformer.shape, from?.cache);
-    return new StepPasses(task, attention, counted, preparing.move());
+    return new StepPasses(task, method, attention, counted, preparing.move());
+  }
+
+  /**
+   * Compiles the kernels of the first two steps and the last, several at once, where this is the first clip of a transformer with this
+   * method of attention: on a GPU that was not used before, they would take seconds one after the other. It is of no use
+   * where blocks are streamed, which cannot be recorded in one go.
+   */
+  async compileAhead(latents: Tensor, conditioning: Conditioning): Promise<void> {
+    const { gpu, transformer, timesteps } = this.task, method = this.method;
+    const known = COMPILED.get(transformer) ?? new WeakSet();
+    if (gpu.kernels.plain || known.has(method)) return;
+    COMPILED.set(transformer, known.add(method));
+    const steps = new Set([0, Math.min(1, timesteps.length - 1), timesteps.length - 1]);
+    await gpu.compileAhead([...steps].map((step) => () => {
+      gpu.countsClamps = this.#countsClamps(step);
+      const selfAttention = this.attention.at(step, 0);
+      const pass = transformer.embed({ latents, timesteps: [timesteps[step]!], conditioning, selfAttention });
+      let x = pass.x;
+      for (let layer = 0; layer < transformer.shape.layers; layer++) {
+        const next = transformer.runBlock(layer, x, pass);
+        gpu.release(x);
+        x = next;
+      }
+      transformer.project(x, pass);
+    }));
+  }
+
+  /** Counting slows every step a little; the first and the last have the most and the least noise. */
+  #countsClamps(step: number): boolean {
+    const { length: total } = this.task.timesteps;
+    return total <= FEW_STEPS || step === 0 || step === total - 1;
   }
 
   /**
@@ -135,9 +171,8 @@ export class StepPasses implements Disposable {
    * @returns for each pass a tensor of the caller's
    */
   async predict(step: number, latents: Tensor, passes: readonly StepPass[]): Promise<Tensor[]> {
-    const { gpu, transformer, names, timesteps: { [step]: timestep, length: total } } = this.task;
-    // Counting slows every step a little; the first and the last have the most and the least noise.
-    gpu.countsClamps = total <= FEW_STEPS || step === 0 || step === total - 1;
+    const { gpu, transformer, names, timesteps: { [step]: timestep } } = this.task;
+    gpu.countsClamps = this.#countsClamps(step);
     // What attention uploads is freed after the step.
     using owned = new TensorOwner(gpu);
     const hooks = passes.map(({ pass }) => this.cache?.at(step, names[pass]!));

@@ -149,6 +149,7 @@ function dryDevice(
     createPipelineLayout: () => ({}),
     createShaderModule: ({ label = "", code }: GPUShaderModuleDescriptor) => (onModule?.(label, code), {}),
     createComputePipeline: () => ({ getBindGroupLayout: nothing }),
+    createComputePipelineAsync: () => Promise.resolve({ getBindGroupLayout: nothing }),
     createCommandEncoder: () => ({ beginComputePass: () => pass, copyBufferToBuffer: nothing, finish: () => ({}) }),
     addEventListener: nothing,
     pushErrorScope: nothing,

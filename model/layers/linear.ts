@@ -127,7 +127,7 @@ export class Linear {
 
   /** Holds the weight in the form that is read fastest for inputs of so many rows, from now on. */
   #packFor(gpu: Gpu, rows: number): void {
-    if (!this.replace || gpu.tape || rows === this.#rows) return;
+    if (!this.replace || gpu.tape || gpu.lists || rows === this.#rows) return;
     this.#rows = rows;
     gpu.scope(() => {
       const packed = sharedWeight(gpu, this.#weight, rows);
