@@ -85,7 +85,6 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   );
   const begun = from?.latents ?? options.latents, first = from?.step ?? 0;
   let latents = begun ? uploaded(begun) : owned.adopt(noiseOn(gpu, shape, noise.draw));
-  await stepPasses.compileAhead(latents, conditionings[0]!);
   // The GPU is never left without work: a step is under way while the next is recorded. Two are not, or progress and
   // Ctrl-C would come late.
   let underWay: Promise<void> | undefined, state: Promise<SamplingState> | undefined;
@@ -93,6 +92,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   let lastRead = start;
   onProgress?.({ stage: "denoise", done: first, total });
   signal?.throwIfAborted();
+  await stepPasses.compileAhead(latents, conditionings[0]!);
   for (let step = first; step < total; step++) {
     const sample: Tensor = latents;
     const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, stepPasses, split, step, sample));
