@@ -94,9 +94,8 @@ export async function runComparison(
   onStart(mine.length, all.length);
   if (kept > 0) work.say(`${kept} of ${mine.length} clips exist already and are kept.`);
   tell();
-  await using log = shard && await ShardLog.open({
-    ...{ folder: plan.folder, shard: { index: shard.index, count: shard.count }, unit: "clip" },
-    ...{ total: mine.length, all: all.length },
+  await using log = await ShardLog.open(shard, {
+    ...{ folder: plan.folder, unit: "clip", total: mine.length, all: all.length },
     work: [values.model, settings.map(({ words }) => words), plan.prompts],
   }, kept);
   using renderer = new Renderer(work, values, all, missing.length > 0 ? missing : mine);

@@ -278,18 +278,12 @@ function inFolder({ out }: ReadyClip, values: GenerateValues): string {
   return relative(folderOf(values), out);
 }
 
-/** The log of a shard, if this is one. Random seeds are no part of what its work is: each shard has its own. */
+/** The log of a shard or of a whole batch, where there is one. Random seeds are no part of what its work is: each shard has its own. */
 async function shardLog({ shard, clips, batch, values }: Plan, done: number): Promise<ShardLog | undefined> {
-  if (!shard) return undefined;
+  if (values.prompts === undefined) return undefined;
   const { model, modelDigest } = batch[0]!.record;
-  return await ShardLog.open({
-    ...{
-      folder: folderOf(values),
-      shard: { index: shard.index, count: shard.count },
-      unit: "clip",
-      all: batch.length,
-      total: clips.length,
-    },
+  return await ShardLog.open(shard, {
+    ...{ folder: folderOf(values), unit: "clip", all: batch.length, total: clips.length },
     work: [values.format, model, modelDigest, batch.map(({ prompt, values }) => [prompt, values])],
     files: clips.map((clip) => inFolder(clip, values)),
   }, done);

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { ownHost, processName } from "../../gpu/native/processes.ts";
+import { exists } from "../../model/files/file_error.ts";
 import { writeAtomically } from "../../model/files/output.ts";
 import { type Shard, wholeCommandLine } from "./shard.ts";
 
@@ -10,6 +11,9 @@ export const LOG_FOLDER = ".tilereel";
 export const LOG_FORMAT = "tilereel shard 1";
 /** Milliseconds between two signs of life. */
 export const SIGN_OF_LIFE = 15_000;
+
+/** All of the work as a shard. */
+const WHOLE: Shard = { index: 1, count: 1 };
 
 /** One thing that could not be made. */
 export interface Failure {
@@ -87,11 +91,18 @@ export class ShardLog implements AsyncDisposable {
   /**
    * Begins a log. It replaces that of an earlier run of the shard.
    *
+   * @param shard undefined for all of the work: this has a log only where shards have some, which say too little then
    * @param done what there is already
+   * @returns undefined if there is none
    * @throws {TilereelError} if it cannot be written
    */
-  static async open(work: ShardWork, done: number): Promise<ShardLog> {
-    const log = new ShardLog(work, done);
+  static async open(
+    shard: Shard | undefined,
+    work: Omit<ShardWork, "shard">,
+    done: number,
+  ): Promise<ShardLog | undefined> {
+    if (!shard && !await exists(join(work.folder, LOG_FOLDER))) return undefined;
+    const { index, count } = shard ?? WHOLE, log = new ShardLog({ ...work, shard: { index, count } }, done);
     try {
       await log.#save();
     } catch (error) {

@@ -24,7 +24,7 @@ export function workText(
   const [first, ...more] = shards.filter(({ status }) => status === "stopped" || status === "failed");
   const counts = [`${done} of ${total} ${unit}s`, ...failed > 0 ? [`${failed} failed`] : []].join(", ");
   return [
-    `${counts}, by ${shards.length} shards of`,
+    `${counts}, by ${shards.length} ${shards.length === 1 ? "shard" : "shards"} of`,
     `  ${printable(commandLine)}`,
     ...rows.length > 0 ? [textTable(rows)] : [],
     ...others("done") > 0 ? [`  ${others("done")} others are done`] : [],

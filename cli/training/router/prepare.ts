@@ -33,10 +33,9 @@ export async function prepareData(values: RouterValues, folder: ModelFolder): Pr
   const data = await work.unlessStopped(openData(values, { ...work, onProgress }, folder, async (all, key) => {
     const own = shareOf(all, shard, key);
     total = own.length;
-    if (!shard) return own;
-    tellShard(shard, "latent", total, all.length, work);
-    const about = { folder: cache, shard: { index: shard.index, count: shard.count }, unit: "latent" };
-    log = cleanUp.use(await ShardLog.open({ ...about, total, all: all.length, work: all.map(key) }, 0));
+    if (shard) tellShard(shard, "latent", total, all.length, work);
+    const about = { folder: cache, unit: "latent", total, all: all.length, work: all.map(key) };
+    log = cleanUp.use(await ShardLog.open(shard, about, 0));
     return own;
   }));
   if (!data) {

@@ -71,6 +71,21 @@ Deno.test({
     }),
 });
 
+Deno.test("what one process makes after a shard is no longer waited for", () =>
+  inTempDir(async (dir) => {
+    await Deno.writeTextFile(join(dir, "p.txt"), "a\nb\nc\n");
+    const run = async (...args: string[]) => {
+      const { code, err } = await tilereel([...LINE, "--out", "o", ...args], { cwd: dir });
+      assertEquals(code, 0, err);
+      const { done, total, shards } = await statusOf(dir, "o");
+      return [done, total, ...shards.map(({ status }: { status: string }) => status)];
+    };
+    assertEquals(await run("--shard", "2/3"), [1, 3, "waiting", "done", "waiting"]);
+    assertEquals(await run(), [3, 3, "done"]);
+    const { out } = await tilereel(["status", "o"], { cwd: dir });
+    assertStringIncludes(out, "3 of 3 clips, by 1 shard of\n");
+  }));
+
 Deno.test("a shard of a cluster's task, clips that fail, and more shards than clips", () =>
   inTempDir(async (dir) => {
     await Deno.writeTextFile(join(dir, "p.txt"), 'a\n{"prompt": "b", "guidance": 1e300}\nc\n');
