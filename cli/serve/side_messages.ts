@@ -1,7 +1,9 @@
 import type { GpuFacts } from "../../gpu/device/dry.ts";
 import type { ClipSize } from "../../model/video_size.ts";
 import type { ClipShape } from "../../model/video/read/read_clip.ts";
+import type { ClipRecord } from "../../model/video/record_text.ts";
 import type { Clip } from "../generate/clip_plan.ts";
+import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import type { WorkshopValues } from "../generate/workshop.ts";
 
 /** What a clip costs, as far as it is known before it is made. */
@@ -24,8 +26,15 @@ export interface Likeness {
   readonly ssim: number | null;
 }
 
-/** Work that takes the server's own thread too long. */
+/** A clip whose pictures were read: what a job is made of. */
+export interface Planned {
+  readonly settings: Pick<ClipSettings, "width" | "height" | "frames" | "fps">;
+  readonly record: ClipRecord;
+}
+
+/** Work that takes the server's own thread too long: `plan` decodes pictures. */
 export type SideTask =
+  | { readonly task: "plan"; readonly clip: Clip; readonly pixels: number }
   | { readonly task: "cost"; readonly gpu: GpuFacts; readonly clip: Clip }
   | { readonly task: "likeness"; readonly paths: readonly [string, string]; readonly shape: ClipShape };
 
@@ -34,10 +43,12 @@ export type ToSideWorker =
   | { readonly open: WorkshopValues; readonly largest: ClipSize }
   | { readonly id: number; readonly work: SideTask };
 
+export type SideAnswer = Planned | Cost | Likeness;
+
 /** What the worker posts for each task. */
 export type FromSideWorker =
   & { readonly id: number }
-  & ({ readonly answer: Cost | Likeness } | {
+  & ({ readonly answer: SideAnswer } | {
     readonly error: string;
     readonly option?: string;
     readonly bug: boolean;

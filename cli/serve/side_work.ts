@@ -1,6 +1,6 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { workerUrl } from "../../model/embedded.ts";
-import type { Cost, FromSideWorker, Likeness, SideTask, ToSideWorker } from "./side_messages.ts";
+import type { Cost, FromSideWorker, Likeness, Planned, SideAnswer, SideTask, ToSideWorker } from "./side_messages.ts";
 
 type Of<T extends SideTask["task"]> = Omit<Extract<SideTask, { readonly task: T }>, "task">;
 
@@ -8,10 +8,15 @@ type Of<T extends SideTask["task"]> = Omit<Extract<SideTask, { readonly task: T 
 export class SideWork implements Disposable {
   #worker: Worker | undefined;
   #count = 0;
-  readonly #waiting = new Map<number, PromiseWithResolvers<Cost | Likeness>>();
+  readonly #waiting = new Map<number, PromiseWithResolvers<SideAnswer>>();
 
   /** @param opening the first message */
   constructor(private readonly opening: Extract<ToSideWorker, { readonly open: unknown }>) {}
+
+  /** A clip with its pictures, which are decoded. @throws {TilereelError} as `PlanningModel.ready` does */
+  async plan(of: Of<"plan">): Promise<Planned> {
+    return await this.#answer({ task: "plan", ...of }) as Planned;
+  }
 
   /** What a clip costs on a GPU. @throws {TilereelError} if its settings cannot be used */
   async cost(of: Of<"cost">): Promise<Cost> {
@@ -27,9 +32,9 @@ export class SideWork implements Disposable {
     this.#worker?.terminate();
   }
 
-  #answer(work: SideTask): Promise<Cost | Likeness> {
+  #answer(work: SideTask): Promise<SideAnswer> {
     this.#worker ??= this.#openWorker();
-    const id = this.#count++, answer = Promise.withResolvers<Cost | Likeness>();
+    const id = this.#count++, answer = Promise.withResolvers<SideAnswer>();
     this.#waiting.set(id, answer);
     this.#worker.postMessage({ id, work } satisfies ToSideWorker);
     return answer.promise;

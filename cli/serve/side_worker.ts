@@ -20,7 +20,7 @@ import { psnr, ssim } from "../../model/video/quality.ts";
 import { readClip } from "../../model/video/read/read_clip.ts";
 import { variantOf } from "../../tools/program/model_options.ts";
 import { PlanningModel, type ReadyClip } from "../generate/plan.ts";
-import type { Cost, FromSideWorker, Likeness, SideTask, ToSideWorker } from "./side_messages.ts";
+import type { Cost, FromSideWorker, Likeness, Planned, SideAnswer, SideTask, ToSideWorker } from "./side_messages.ts";
 
 const post = (answer: FromSideWorker) => self.postMessage(answer);
 
@@ -37,15 +37,31 @@ self.onmessage = ({ data }: MessageEvent<ToSideWorker>) => {
 
 async function answer(id: number, work: SideTask): Promise<void> {
   try {
-    post({ id, answer: work.task === "cost" ? await costOf(work) : await likenessOf(work) });
+    post({ id, answer: await answerTo(work) });
   } catch (error) {
     const bug = !(error instanceof TilereelError), option = bug ? undefined : error.option;
     post({ id, error: (error as Error).message, bug, ...option !== undefined && { option } });
   }
 }
 
-async function costOf({ gpu: facts, clip }: Extract<SideTask, { readonly task: "cost" }>): Promise<Cost> {
+async function answerTo(work: SideTask): Promise<SideAnswer> {
+  if (work.task === "likeness") return await likenessOf(work);
   planning ??= await PlanningModel.open(opening!.open);
+  return work.task === "plan" ? await planOf(planning, work) : await costOf(planning, work);
+}
+
+async function planOf(
+  planning: PlanningModel,
+  { clip, pixels }: Extract<SideTask, { readonly task: "plan" }>,
+): Promise<Planned> {
+  const { settings: { width, height, frames, fps }, record } = await planning.ready(clip, { pixels });
+  return { settings: { width, height, frames, fps }, record };
+}
+
+async function costOf(
+  planning: PlanningModel,
+  { gpu: facts, clip }: Extract<SideTask, { readonly task: "cost" }>,
+): Promise<Cost> {
   const ready = await planning.ready(clip, { pictures: false }),
     { settings, methods: { options: { attention } } } = ready;
   const { model } = planning, gpu = dryGpuOf(facts), known = knownGpu(gpu), { precision } = gpu;

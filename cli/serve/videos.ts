@@ -50,7 +50,10 @@ export function videoRoutes({ store, queue, side, planning, served, checkSize }:
 
   const readyJob = async (id: string, clip: Clip, tileMap: boolean): Promise<Job> => {
     const { defaults } = served, pixels = defaults.width * defaults.height;
-    const { settings: { width, height, frames, fps }, record } = await planning.ready(clip, { pixels });
+    // Pictures take long to decode, and the server has one thread for all who ask.
+    const hasPictures = clip.values.image !== undefined || clip.values["last-image"] !== undefined;
+    const planned = hasPictures ? await side.plan({ clip, pixels }) : await planning.ready(clip, { pixels });
+    const { settings: { width, height, frames, fps }, record } = planned;
     checkSize({ width, height, frames });
     if (tileMap && record.attention !== "veda" && record.fullBranch !== "veda") {
       const why =
