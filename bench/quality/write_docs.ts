@@ -32,6 +32,18 @@ export interface Measured {
   readonly judged: Judged;
   /** Clips that were rendered alone, for their seconds. */
   readonly times: QualityRun;
+  /** What bench:veda measured. */
+  readonly recall?: readonly Recall[];
+}
+
+/** How well scores select tiles, as bench:veda says it. */
+interface Recall {
+  readonly picker: string;
+  readonly keep: number;
+  readonly recallMax: number;
+  readonly recallSum: number;
+  readonly kept: number;
+  readonly error: number;
 }
 
 /** A setting, over the prompts that every setting of a table has. */
@@ -94,6 +106,8 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
       ...likeness,
       ...scores,
     }),
+  "recall, 512": ({ 512: at }) => recallTable(at),
+  "recall, 256": ({ 256: at }) => recallTable(at),
   "routes": (all) => routesTable(all["512"]),
 };
 
@@ -151,7 +165,7 @@ export function documentOf(text: string, measured: Readonly<Record<string, Measu
   });
 }
 
-/** What is in a folder, by size: SIZE-LIST-PROCESS.json, judged-SIZE.json, and for the largest size times-NAME.json. */
+/** What is in a folder, by size: SIZE-LIST-PROCESS.json, judged-SIZE.json, recall-SIZE.json, times-NAME.json for the largest. */
 export async function readMeasured(folder: string): Promise<Record<string, Measured>> {
   const names = (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name).sort();
   const runs = async (pattern: RegExp) =>
@@ -161,10 +175,11 @@ export async function readMeasured(folder: string): Promise<Record<string, Measu
   const largest = String(Math.max(...sizes.map(Number)));
   return Object.fromEntries(
     await Promise.all(sizes.map(async (size) => {
-      const judged = join(folder, `judged-${size}.json`);
+      const judged = join(folder, `judged-${size}.json`), recall = join(folder, `recall-${size}.json`);
       return [size, {
         run: await runs(new RegExp(`^${size}-.*\\.json$`)),
         judged: names.includes(`judged-${size}.json`) ? JSON.parse(await Deno.readTextFile(judged)) : {},
+        ...names.includes(`recall-${size}.json`) && { recall: JSON.parse(await Deno.readTextFile(recall)).results },
         times: size === largest ? await runs(/^times-.*\.json$/) : { results: [] },
       }];
     })),
@@ -213,6 +228,25 @@ function table(rows: readonly Row[], columns: Readonly<Record<string, Column>>):
   const counts = Map.groupBy(rows, ({ size }) => size);
   const prompts = [...counts].map(([size, [row]]) => `${row!.clips.length} prompts at ${size}×${size}`);
   return `${prompts.join(", ")}:\n\n${tableOf(rows, columns)}`;
+}
+
+/** Scores by the shares of tiles that are kept. */
+function recallTable(measured: Measured | undefined): string {
+  if (!measured?.recall) return "Not measured.";
+  const byPicker = Map.groupBy(
+    measured.recall,
+    ({ picker }) => picker.replace(/^trained to (\w+),.*/, "trained to $1"),
+  );
+  const keeps = [...new Set(measured.recall.map(({ keep }) => keep))].join(" / ");
+  const shares = (of: (row: Recall) => number) => ([, rows]: [string, Recall[]]) =>
+    `${rows.map((row) => (100 * of(row)).toFixed(1)).join(" / ")} %`;
+  return tableOf([...byPicker], {
+    [`scores at keep ${keeps}`]: ([picker]) => picker,
+    "recall, max": shares(({ recallMax }) => recallMax),
+    "recall, mass": shares(({ recallSum }) => recallSum),
+    "kept": shares(({ kept }) => kept),
+    "error": shares(({ error }) => error),
+  });
 }
 
 /** The numbers of heads that VORTA's router sends to each branch, by layer, in some steps. */
