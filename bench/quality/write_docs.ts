@@ -177,7 +177,7 @@ export async function readMeasured(folder: string): Promise<Record<string, Measu
     await Promise.all(sizes.map(async (size) => {
       const judged = join(folder, `judged-${size}.json`), recall = join(folder, `recall-${size}.json`);
       return [size, {
-        run: await runs(new RegExp(`^${size}-.*\\.json$`)),
+        run: await runs(new RegExp(`^${size}-(?!\\d-others).*\\.json$`)),
         judged: names.includes(`judged-${size}.json`) ? JSON.parse(await Deno.readTextFile(judged)) : {},
         ...names.includes(`recall-${size}.json`) && { recall: JSON.parse(await Deno.readTextFile(recall)).results },
         times: size === largest ? await runs(/^times-.*\.json$/) : { results: [] },

@@ -70,7 +70,7 @@ times() {
   local lane=$1 name=$2
   shift 2
   # shellcheck disable=SC2046  # words
-  (quality "$lane" 70 $(clip "$large") --timing 3 --save "$results/times-$name.json" "$@") >"$results/logs/times-$name.log" 2>&1
+  (quality "$lane" 80 $(clip "$large") --timing 3 --save "$results/times-$name.json" "$@") >"$results/logs/times-$name.log" 2>&1
   say "times of $name: exit $?"
 }
 
