@@ -26,19 +26,25 @@ export interface Likeness {
   readonly flicker: number;
 }
 
-/** Renders a clip and measures it. */
+/**
+ * Renders a clip and measures it.
+ *
+ * @param timed whether the seconds are what matters: then tiles are not compared with the step before, for `churn`
+ */
 export async function renderMeasured(
   gpu: Gpu,
   pipeline: VideoPipeline,
   prompt: number,
-  options: GenerateOptions,
+  { timed = false, ...options }: GenerateOptions & { readonly timed?: boolean },
 ): Promise<{ readonly video: Video; readonly figures: ClipFigures; readonly report: AttentionReport }> {
   const { attention = fullAttention } = options;
   using churn = new MaskChurn(gpu, pipeline.headShape.layers);
   let report: AttentionReport = { density: 1 }, begun = 0, denoised = 0;
   const video = await pipeline.generate({
     ...options,
-    attention: { ...attention, prepare: (task) => attention.prepare({ ...task, onTiles: churn.observe }) },
+    attention: timed
+      ? attention
+      : { ...attention, prepare: (task) => attention.prepare({ ...task, onTiles: churn.observe }) },
     onAttention: (made) => report = made,
     // The pipeline waits for the GPU before it reports a step: these times are true.
     onProgress: ({ stage, done }) => {

@@ -109,7 +109,7 @@ export class Study {
       const made: ClipFigures[] = [];
       for (let i = 0; i <= count; i++) {
         const options = this.#optionsOf(pipeline, contender, prompt, number);
-        made.push((await renderMeasured(gpu, pipeline, number, options)).figures);
+        made.push((await renderMeasured(gpu, pipeline, number, { ...options, timed: true })).figures);
       }
       const counted = made.slice(1),
         of = (what: "denoise" | "decode") => median(counted.map(({ seconds }) => seconds[what]));

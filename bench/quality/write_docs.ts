@@ -1,9 +1,9 @@
 /**
- * `deno task quality DIR`: writes the tables of docs/quality.md from a folder that `tools/gpu_machine/quality.sh` filled.
+ * `deno task quality DIR...`: writes the tables of docs/quality.md from what `tools/gpu_machine/quality.sh` measured.
  *
  * @module
  */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { runAsProgram } from "../../tools/program/run_command.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
@@ -16,15 +16,8 @@ import { completePrompts, merged, type QualityRun, readRun, type SettingResult }
 const ROOT = join(import.meta.dirname!, "../..");
 const DOCUMENT = "docs/quality.md";
 
-/** The judge's scores, and what they are called in tables. */
-const SCORES = {
-  color: "colour",
-  shape: "shape",
-  motion: "motion",
-  background: "background",
-  count: "number of objects",
-  both: "both objects",
-} as const;
+/** The judge's scores that count in "all six". */
+const SCORES = ["color", "shape", "motion", "background", "count", "both"];
 
 /** What was measured at one size. */
 export interface Measured {
@@ -66,9 +59,11 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
     table(rowsOf(all, ["512"], studied), {
       "attention": setting,
       "density": density(1),
-      "denoising, s": ({ seconds }) => seconds?.denoise.toFixed(2) ?? "",
-      "speed": speed,
-      "with decoding, s": ({ seconds }) => seconds ? (seconds.denoise + seconds.decode).toFixed(2) : "",
+      ...all["512"]?.times.results.length && {
+        "denoising, s": ({ seconds }: Row) => seconds?.denoise.toFixed(2) ?? "",
+        "speed": speed,
+        "with decoding, s": ({ seconds }: Row) => seconds ? (seconds.denoise + seconds.decode).toFixed(2) : "",
+      },
       ...likeness,
       "churn": (row) => {
         const text = over(row, ({ churn }) => churn, 5);
@@ -78,15 +73,13 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
   "study, scores": (all) =>
     table(rowsOf(all, ["512"], studied), {
       "attention": setting,
-      ...Object.fromEntries(Object.entries(SCORES).map(([key, name]) => [name, scoreWithInterval(key)])),
-      "all six": scoreWithInterval("all"),
+      ...scores,
       "not twice": share("once"),
       "stays itself": share("same"),
     }),
   "int8": (all) =>
     table(rowsOf(all, ["128", "256", "512"], (name) => /^(full|vorta|veda keep.0\.(25|1))(, int8)?$/.test(name)), {
-      "size": size,
-      "attention": setting,
+      ...{ "size": size, "attention": setting },
       ...likeness,
       "smallest PSNR": ({ clips }) => {
         const all = clips.map(({ psnr }) => psnr).filter((x) => typeof x === "number");
@@ -94,15 +87,21 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
       },
       ...scores,
     }),
-  "sizes": (all) =>
-    table(rowsOf(all, ["128", "256"], (name) => /^(full|vorta|veda keep=0.\d+|both|random routes)$/.test(name)), {
-      ...{ "size": size, "attention": setting, "density": density(1) },
+  "256": (all) =>
+    table(rowsOf(all, ["256"], (name) => /^(full|vorta|veda keep=0.\d+|both|random routes)$/.test(name)), {
+      ...{ "attention": setting, "density": density(1) },
       ...likeness,
       ...scores,
     }),
   "few steps": (all) =>
-    table(rowsOf(all, ["128", "256"], (name) => /^(full|few.*|first-block|pab|easy|vorta pab)$/.test(name)), {
+    table(rowsOf(all, ["128", "256"], (name) => /^(full|few( vorta| veda| pab)?)$/.test(name)), {
       ...{ "size": size, "sampling": setting, "density": density(0) },
+      ...likeness,
+      ...scores,
+    }),
+  "caches": (all) =>
+    table(rowsOf(all, ["128"], (name) => /^(full|first-block|pab|easy|vorta pab)$/.test(name)), {
+      ...{ "attention": setting, "density": density(0) },
       ...likeness,
       ...scores,
     }),
@@ -133,9 +132,8 @@ const likeness: Readonly<Record<string, Column>> = {
   "flicker": (row) => over(row, ({ flicker }) => flicker, 3),
 };
 const scores: Readonly<Record<string, Column>> = {
-  ...Object.fromEntries(
-    (["color", "shape", "motion", "count"] as const).map((key) => [SCORES[key], share(key)]),
-  ),
+  "shape": scoreWithInterval("shape"),
+  "motion": scoreWithInterval("motion"),
   "all six": scoreWithInterval("all"),
 };
 const studied = (name: string) => !name.includes("int8");
@@ -144,10 +142,10 @@ if (import.meta.main) {
   await runAsProgram({
     name: "deno task quality",
     options: {},
-    positional: "DIR",
-    run: async (_, [folder]) => {
-      if (folder === undefined) throw new TilereelError("name the folder that quality.tar.gz was unpacked in");
-      const path = join(ROOT, DOCUMENT), measured = await readMeasured(folder);
+    positional: "DIR...",
+    run: async (_, folders) => {
+      if (folders.length === 0) throw new TilereelError("name the folder that quality.tar.gz was unpacked in");
+      const path = join(ROOT, DOCUMENT), measured = await readMeasured(folders);
       await Deno.writeTextFile(path, documentOf(await Deno.readTextFile(path), measured));
       const { success } = await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", DOCUMENT], cwd: ROOT })
         .output();
@@ -165,24 +163,43 @@ export function documentOf(text: string, measured: Readonly<Record<string, Measu
   });
 }
 
-/** What is in a folder, by size: SIZE-LIST-PROCESS.json, judged-SIZE.json, recall-SIZE.json, times-NAME.json for the largest. */
-export async function readMeasured(folder: string): Promise<Record<string, Measured>> {
-  const names = (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name).sort();
-  const runs = async (pattern: RegExp) =>
-    merged(await Promise.all(names.filter((name) => pattern.test(name)).map((name) => readRun(join(folder, name)))));
-  const sizes = [...new Set(names.flatMap((name) => /^(\d+)-.*\.json$/.exec(name)?.[1] ?? []))];
-  if (sizes.length === 0) throw new TilereelError(`${folder} has no results, such as 512-1-study-01.json`);
+/**
+ * What is in folders, by size: SIZE-LIST-PROCESS.json, judged-SIZE.json, recall-SIZE.json, times-NAME.json for the
+ * largest. Several folders have different prompts of the same settings; of a prompt that two have, the last counts.
+ */
+export async function readMeasured(folders: readonly string[]): Promise<Record<string, Measured>> {
+  const paths = (await Promise.all(
+    folders.map(async (folder) =>
+      (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => join(folder, name)).sort()
+    ),
+  )).flat();
+  const named = (pattern: RegExp) => paths.filter((path) => pattern.test(basename(path)));
+  const runs = async (pattern: RegExp) => merged(await Promise.all(named(pattern).map(readRun)));
+  const json = (name: string) =>
+    Promise.all(
+      paths.filter((path) => basename(path) === name).map(async (path) => JSON.parse(await Deno.readTextFile(path))),
+    );
+  const sizes = [...new Set(paths.flatMap((path) => /^(\d+)-.*\.json$/.exec(basename(path))?.[1] ?? []))];
+  if (sizes.length === 0) throw new TilereelError(`${folders[0]} has no results, such as 512-1-study-01.json`);
   const largest = String(Math.max(...sizes.map(Number)));
   return Object.fromEntries(
     await Promise.all(sizes.map(async (size) => {
-      const judged = join(folder, `judged-${size}.json`), recall = join(folder, `recall-${size}.json`);
+      const recall = (await json(`recall-${size}.json`)).at(-1);
       return [size, {
         run: await runs(new RegExp(`^${size}-(?!\\d-others).*\\.json$`)),
-        judged: names.includes(`judged-${size}.json`) ? JSON.parse(await Deno.readTextFile(judged)) : {},
-        ...names.includes(`recall-${size}.json`) && { recall: JSON.parse(await Deno.readTextFile(recall)).results },
+        judged: seenByAll(await json(`judged-${size}.json`)),
+        ...recall && { recall: recall.results },
         times: size === largest ? await runs(/^times-.*\.json$/) : { results: [] },
       }];
     })),
+  );
+}
+
+/** What several judges saw. */
+function seenByAll(all: readonly Judged[]): Judged {
+  const settings = new Set(all.flatMap((judged) => Object.keys(judged)));
+  return Object.fromEntries(
+    [...settings].map((setting) => [setting, Object.assign({}, ...all.map((judged) => judged[setting]))]),
   );
 }
 
@@ -205,7 +222,7 @@ function rowsOf(
         Object.entries(result ? seen(result) : {}).filter(([prompt]) => counted.has(Number(prompt)))
           .map((
             [prompt, marks],
-          ) => [prompt, { ...marks, all: Object.keys(SCORES).flatMap((key) => marks[key] ?? []) }]),
+          ) => [prompt, { ...marks, all: SCORES.flatMap((key) => marks[key] ?? []) }]),
       );
     const full = marksOf(results.find(({ setting }) => setting === "full"));
     const secondsOf = (setting: string) =>

@@ -101,6 +101,14 @@ Deno.test("bench:quality goes on with what it saved, and makes one table of part
     assert(out.includes("50.0% (-100.0 to 0.0)"), out);
   }));
 
+Deno.test("bench:quality reads no tiles of clips that it times", async () => {
+  const veda = ["--size", "64x64", "--steps", "2", "--setting", "veda keep=0.25 tile-shape=2x2x2 dense-steps=0"];
+  const [, observed] = await quality(...veda), [, timed] = await quality(...veda, "--timing", "1");
+  const [seen] = observed!.clips, [alone] = timed!.clips;
+  assertEquals([typeof seen!.churn, alone!.churn], ["number", undefined]);
+  assertEquals(alone!.density, seen!.density);
+});
+
 Deno.test("the judge's intervals come from pairs: what both settings miss does not widen them", () => {
   const marks = (of: (prompt: number) => boolean[]) =>
     Object.fromEntries(Array.from({ length: 40 }, (_, prompt) => [prompt, { shape: of(prompt) }]));
@@ -117,30 +125,29 @@ Deno.test("the judge's intervals come from pairs: what both settings miss does n
   assertEquals(judgedScore({ 99: { shape: [true] } }, full, "shape"), undefined);
 });
 
-Deno.test("deno task quality makes tables of the prompts that every setting has", () =>
+Deno.test("deno task quality makes tables of the prompts that every setting has, of several calls", () =>
   inTempDir(async (dir) => {
     const clip = (prompt: number, psnr?: number) => ({
       ...{ prompt, seconds: { denoise: 2, decode: 1 }, density: 0.5 },
       ...psnr !== undefined && { psnr, ssim: 0.9, flicker: 1 },
     });
     const save = (name: string, data: unknown) => Deno.writeTextFile(join(dir, name), JSON.stringify(data));
+    for (const call of ["1", "2"]) await Deno.mkdir(join(dir, call));
     const mark = (shape: boolean) => ({ color: [true], shape: [shape] });
-    await save("512-1-study-01.json", { results: [{ setting: "full", clips: [clip(0), clip(1)] }] });
-    await save("512-1-study-02.json", {
+    await save("1/512-1-study-01.json", { results: [{ setting: "full", clips: [clip(0), clip(1)] }] });
+    await save("2/512-1-study-01.json", {
       results: [{ setting: "full", clips: [clip(2)] }, {
         setting: "vorta",
         clips: [clip(2, 30), clip(0, 20), clip(1, 1)],
       }],
     });
     // The judge has not looked at one of the clips.
-    await save("judged-512.json", {
-      full: { 0: mark(true), 1: mark(true), 2: mark(true) },
-      vorta: { 0: mark(true), 2: mark(false) },
-    });
-    await save("times-study.json", { results: [{ setting: "full", clips: [clip(0)] }] });
+    await save("1/judged-512.json", { full: { 0: mark(true), 1: mark(true) } });
+    await save("2/judged-512.json", { full: { 2: mark(true) }, vorta: { 0: mark(true), 2: mark(false) } });
+    await save("2/times-study.json", { results: [{ setting: "full", clips: [clip(0)] }] });
     const text = documentOf(
       "a <!-- quality: study, figures --> old <!-- end --> b <!-- quality: study, scores --> <!-- end -->",
-      await readMeasured(dir),
+      await readMeasured([join(dir, "1"), join(dir, "2")]),
     );
     const cells = text.split("\n").map((line) => line.split("|").map((cell) => cell.trim()));
     const rowsOf = (name: string) => cells.filter(([, first]) => first === name).map((row) => row.slice(2));
@@ -150,6 +157,7 @@ Deno.test("deno task quality makes tables of the prompts that every setting has"
     );
     assertEquals(rowsOf("full")[0]!.slice(0, 4), ["50.0 %", "2.00", "1.00×", "3.00"]);
     assertEquals(rowsOf("vorta")[0]!.slice(0, 5), ["50.0 %", "", "", "", "25.00"]);
-    assertEquals(rowsOf("full")[1]!.slice(0, 2), ["100.0 %", "100.0 %"]);
-    assertEquals(rowsOf("vorta")[1]!.slice(0, 2), ["100.0 % (0.0 to 0.0)", "50.0 % (−100.0 to 0.0)"]);
+    // Shape, motion (which the judge did not see), and colour and shape together.
+    assertEquals(rowsOf("full")[1]!.slice(0, 3), ["100.0 %", "", "100.0 %"]);
+    assertEquals(rowsOf("vorta")[1]!.slice(0, 3), ["50.0 % (−100.0 to 0.0)", "", "75.0 % (−50.0 to 0.0)"]);
   }));

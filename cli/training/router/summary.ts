@@ -12,7 +12,7 @@ import { percent, type Summary, type Verdict } from "../summary.ts";
 /** The authors' recipe has 100 steps; in a fifth of them, losses are still those of the start. */
 const FEWEST_STEPS = 20;
 const RECIPE_STEPS = 100;
-/** The distillation loss of a router whose clips have 26.5 dB to full attention's, and pass the judge as those do. */
+/** The distillation loss of an earlier demo model's router: clips had 26.5 dB to full attention's, and passed the judge. */
 const GOOD_DISTILLATION = 0.0067;
 /**
  * Random routes have 18.9 dB, 7.6 dB less: 5.7 times the squared error. Where the loss grows as the clips' error does,
@@ -82,7 +82,7 @@ function sharesText(shares: Readonly<Record<Branch, number>>): string {
 }
 
 /**
- * Judges a router. The thresholds were measured on the demo model (docs/quality.md).
+ * Judges a router. The thresholds were measured on an earlier demo model (docs/sparse_attention.md).
  *
  * @param figures `loss`: the weighted sum; `distilled`: whether distillation was part of it; `density`: the pairs that
  * are multiplied, of full attention's, over all noise levels
@@ -102,7 +102,9 @@ export function routerVerdict(
     advice.push(`Train longer, as the authors did: --steps ${RECIPE_STEPS} --resume.`);
   }
   if (density > DENSE) {
-    advice.push("Raise --regularization-weight: 0.1 made 71 % of the demo model's heads sparse, 0.02 made 23 %.");
+    advice.push(
+      "Raise --regularization-weight: 0.1 made 71 % of an earlier demo model's heads sparse, 0.02 made 23 %.",
+    );
   }
   if (steps < FEWEST_STEPS) {
     return { grade: "unknown", why: `${steps} steps are too few to judge the losses.`, advice };
@@ -115,17 +117,19 @@ export function routerVerdict(
   if (last <= GOOD_DISTILLATION) {
     const why = density > DENSE
       ? `It is close to full attention, but as slow: ${percent(density)} of the pairs are still computed.`
-      : `With a distillation loss of ${GOOD_DISTILLATION} the demo model's clips have 26.5 dB of PSNR to full ` +
-        "attention's and show the same.";
+      : `With a distillation loss of ${GOOD_DISTILLATION} an earlier demo model's clips had 26.5 dB of PSNR to full ` +
+        "attention's and showed the same.";
     return { grade: density > DENSE ? "fair" : "good", why, advice };
   }
   advice.push("Lower --regularization-weight, so that more heads stay full, or use it with a higher --tau.");
   if (last <= RANDOM_DISTILLATION) {
-    const why = `The distillation loss is ${times(last / GOOD_DISTILLATION)} what the demo model's router ends with, ` +
-      "whose clips have 26.5 dB of PSNR to full attention's.";
+    const why =
+      `The distillation loss is ${times(last / GOOD_DISTILLATION)} what an earlier demo model's router ended with, ` +
+      "whose clips had 26.5 dB of PSNR to full attention's.";
     return { grade: "fair", why, advice };
   }
-  const why = `The distillation loss is ${times(last / GOOD_DISTILLATION)} what the demo model's router ends with: ` +
+  const why =
+    `The distillation loss is ${times(last / GOOD_DISTILLATION)} what an earlier demo model's router ended with: ` +
     "expect clips as far from full attention's as those of random routes.";
   return { grade: "poor", why, advice };
 }

@@ -59,7 +59,7 @@ function layerTable({ shapes, choices }: TileShapes): string {
 }
 
 /**
- * Judges a plan by thresholds for the demo model at 256x256 with searched tiles of 32 tokens (docs/quality.md).
+ * Judges a plan by thresholds for an earlier demo model at 256x256 with searched tiles of 32 tokens.
  *
  * @param figures mean errors of attention, `ours` with each head's own shape and `theirs` with `single`, the best shape
  * for all
@@ -73,20 +73,27 @@ export function searchVerdict(
   }
   const error = `With the best ${percent(keep)} of the tiles, the error of attention is ${percent(ours)}`;
   if (ours <= GOOD.error) {
-    return { grade: "good", why: `${error}: the demo model's clips then have ${GOOD.psnr} of PSNR to full's.`, advice };
+    return {
+      grade: "good",
+      why: `${error}: an earlier demo model's clips then had ${GOOD.psnr} of PSNR to full's.`,
+      advice,
+    };
   }
   advice.push(
-    `Search and render with a larger --keep than ${keep}: the demo model's error is 4 % at 0.5 and 13 % at 0.25.`,
+    `Search and render with a larger --keep than ${keep}: an earlier demo model's error was 4 % at 0.5 and 13 % at 0.25.`,
   );
   if (ours <= FAIR.error) {
-    const why = `${error}: between ${percent(GOOD.error)}, where the demo model's clips have ${GOOD.psnr} of PSNR to ` +
+    const why =
+      `${error}: between ${percent(GOOD.error)}, where an earlier demo model's clips had ${GOOD.psnr} of PSNR to ` +
       `full's, and ${percent(FAIR.error)}, where they have ${FAIR.psnr}.`;
     return { grade: "fair", why, advice };
   }
   return {
     grade: "poor",
     why:
-      `${error}, more than the ${percent(FAIR.error)} at which the demo model's clips have ${FAIR.psnr} of PSNR to ` +
+      `${error}, more than the ${
+        percent(FAIR.error)
+      } at which an earlier demo model's clips had ${FAIR.psnr} of PSNR to ` +
       "full's.",
     advice,
   };

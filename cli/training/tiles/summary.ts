@@ -3,14 +3,14 @@ import { type Trend, trendText } from "../log_summary.ts";
 import type { TrainingResult } from "../run_training.ts";
 import { percent, type Summary, type Verdict } from "../summary.ts";
 
-/** What docs/quality.md measures was trained for 300 steps; averages have forgotten the start after 100. */
+/** An earlier demo model's scores were trained for 300 steps; averages have forgotten the start after 100. */
 const FEWEST_STEPS = 100, USUAL_STEPS = 300;
 /**
- * Recall beyond that of tiles picked blindly, (recall − keep) / (1 − keep): trained scores had 0.52 to 0.73 on the demo
- * model, 0.65 in the paper; mean pooling, as untrained, 0.22 and 0.31 with tiles of 128 tokens.
+ * Recall beyond that of tiles picked blindly, (recall − keep) / (1 − keep): trained scores had 0.52 to 0.73 on an earlier
+ * demo model, 0.65 in the paper; mean pooling, as untrained, 0.22 and 0.31 with tiles of 128 tokens.
  */
 const GOOD_GAIN = 0.5, POOLING_GAIN = 0.3;
-/** On the demo model, 256x256, its tiles, keep 0.5 and 0.25: attention in picked tiles, PSNR to full attention. */
+/** On an earlier demo model, 256x256, its tiles, keep 0.5 and 0.25: attention in picked tiles, PSNR to full attention. */
 const GOOD = { kept: 0.8, psnr: "25 to 27 dB" }, FAIR = { kept: 0.6, psnr: "21 to 22 dB" };
 
 /** `loss 0.512  recall 61 %  kept 83 % of attention, the oracle 88 %` */
@@ -48,7 +48,7 @@ function shareTrendText({ first, last }: Trend): string {
 }
 
 /**
- * Judges scores. The thresholds were measured on the demo model (docs/quality.md).
+ * Judges scores. The thresholds were measured on an earlier demo model (docs/sparse_attention.md).
  *
  * @param figures `loss`: the KL divergence; `kept`: attention within the tiles that the scores pick, of which `keep`
  * are kept; `planned`: whether the heads have shapes that were searched for
@@ -67,7 +67,7 @@ export function tilesVerdict(
   if (steps < USUAL_STEPS) advice.push(`Train longer: --steps ${USUAL_STEPS} --resume, or more.`);
   if (!planned) {
     advice.push(
-      'Search shapes first, with "tilereel search tiles", and train with --plan: that halved the demo model\'s ' +
+      'Search shapes first, with "tilereel search tiles", and train with --plan: that halved an earlier demo model\'s ' +
         "error.",
     );
   }
@@ -85,7 +85,9 @@ export function tilesVerdict(
   if (kept.last >= GOOD.kept && gain >= GOOD_GAIN) {
     return {
       grade: "good",
-      why: `${held}: with ${percent(GOOD.kept)} the demo model's clips have ${GOOD.psnr} of PSNR to full attention's.`,
+      why: `${held}: with ${
+        percent(GOOD.kept)
+      } an earlier demo model's clips had ${GOOD.psnr} of PSNR to full attention's.`,
       advice,
     };
   }
@@ -93,7 +95,9 @@ export function tilesVerdict(
   const grade = kept.last >= FAIR.kept ? "fair" : "poor";
   const why = kept.last >= GOOD.kept
     ? `${held}: enough for clips close to full attention's, but trained scores find more.`
-    : `${held}: the demo model's clips have ${GOOD.psnr} of PSNR to full attention's with ${percent(GOOD.kept)}, ` +
+    : `${held}: an earlier demo model's clips had ${GOOD.psnr} of PSNR to full attention's with ${
+      percent(GOOD.kept)
+    }, ` +
       `${FAIR.psnr} with ${percent(FAIR.kept)}.`;
   return { grade, why, advice };
 }
