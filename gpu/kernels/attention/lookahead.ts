@@ -33,6 +33,8 @@ export interface LookaheadLoop extends Omit<AttentionLoop, "steps" | "inner"> {
 
 /** WGSL inside the loop. */
 export interface Steps {
+  /** Code before the first step, while its rows are looked up. A barrier follows it. */
+  readonly before?: string;
   /** Code before the first step, for which the rows are looked up already. */
   readonly first?: string;
   readonly body: string;
@@ -50,7 +52,8 @@ export function lookaheadLoop({ plan, rows, step, threads, sorted = false }: Loo
   if (!plan) {
     return {
       ...{ declarations: "", bytes: 0, buffers, params, begin, outer },
-      steps: (pieces) => `  var at = 0u;\n${loop(step, pieces)}`,
+      steps: ({ before, ...pieces }) =>
+        `  var at = 0u;\n${before ? `${before}\n  workgroupBarrier();\n` : ""}${loop(step, pieces)}`,
       inner: (row) => `(${before} + min(at + ${row}, end - 1u))`,
       next: (row) => `(${before} + min(at + ${step}u + ${row}, end - 1u))`,
     };
@@ -90,7 +93,7 @@ export function lookaheadLoop({ plan, rows, step, threads, sorted = false }: Loo
     ...{ bytes: 8 * step, buffers, params, outer },
     // Most lists are no longer than this. The next read need not wait for them.
     begin: (at) => `${begin(at)}\n  var end = 0u;\n${lengths("0u")}`,
-    steps: ({ first, body, rest }) =>
+    steps: ({ before = "", first, body, rest }) =>
       `  for (var r = ${TOGETHER}u; r < block.w; r += ${TOGETHER}u) {
 ${lengths("r")}
   }
@@ -103,6 +106,7 @@ ${lengths("r")}
 ${lookUp("0u")}
 ${keep("at")}
   }
+${before}
   workgroupBarrier();
   // This is looked up long before it is needed, so nothing waits for it.
 ${loop(step, { ...first && { first }, body: `${lookUp(later)}\n${body}\n${keep(later)}`, ...rest && { rest } })}`,
@@ -112,7 +116,7 @@ ${loop(step, { ...first && { first }, body: `${lookUp(later)}\n${body}\n${keep(l
 }
 
 /** The loop itself; `at` is in scope. */
-function loop(step: number, { first = "", body, rest = "" }: Steps): string {
+function loop(step: number, { first = "", body, rest = "" }: Omit<Steps, "before">): string {
   return `${first}
   for (; at < end; at += ${step}u) {
 ${body}

@@ -9,9 +9,9 @@ import {
   declareGrowth,
   declareWeights,
   epilogue,
-  loadQueries,
   loadWeights,
   multiplyKeys,
+  queries,
   readScales,
   rescale,
   scaleStaging,
@@ -52,11 +52,15 @@ ${
   // There are barriers in it: then the last weights can be loaded.
   const join = `    let rescales = workgroupUniformLoad(&grown);\n${loadWeights(layout, turns - 1)}`;
   // Keys are read one step ahead. Values are read before scores are computed or, where weights are held, after that.
+  const own = queries(layout, loop, call);
   const steps = {
+    before: own.read,
     first: `${k.declare}
 ${scales.declare}
 ${k.read(loop.inner)}
 ${scales.read(loop.inner)}
+${own.load}
+${startSums(layout)}
 ${k.stage}
 ${scales.stage}
 ${delayed ? declared : ""}
@@ -101,11 +105,9 @@ ${stageKeys}`
     },
     params: { ...loop.params, ...callParams(call), ...i8 && { query_rows: "u32" } },
     workgroupSize: [threads, 1, 1],
-    declarations: `${loop.declarations}${declareAreas(layout)}`,
+    declarations: `${loop.declarations}${declareAreas(layout, call)}`,
     body: `${loop.begin("wid.x")}
 ${beginThread(layout)}
-${loadQueries(layout, loop)}
-${startSums(layout)}
 ${loop.steps(steps)}${delayed ? `\n${weighted}` : ""}
 ${epilogue(layout, loop, call)}`,
   };

@@ -77,13 +77,19 @@ export function matrixLayout(tile: MatrixTile, headDim: number) {
   const ownKeys = keys / sharing, channels = headDim / sharing, share = passed / sharing;
   /** The threads that share a query's softmax, and the queries whose softmax a subgroup computes at once. */
   const lanes = keys / 16, atOnce = subgroup / lanes;
+  /** The area of scores holds queries in f16 at first, and is at least as wide as a matrix of them. */
+  const scoresBytes = Math.max(beside * passed * scoresWide * 16, i8 ? 0 : rows * (k + 8) * 2);
+  /** Channels of outputs that pass through workgroup memory at once, and their bytes. */
+  const together = Math.min(keys * scoreBytes / 4, channels), outputBytes = passed * together * 4;
   /**
-   * The size of the area of keys, and of that of values, or of the one area. It holds queries in f16 at first, and is at
-   * least as wide as a matrix of them.
+   * The size of the area of keys, and of that of values, or of the one area. In the end, outputs of all subgroups but the
+   * first of each group pass through these: `inKeys` of them through that of keys, the rest through that of values.
    */
-  const keyBytes = keys * keyWide * unit, valueBytes = keys * valueWide * 16;
-  const queryBytes = i8 ? 0 : rows * (k + 8) * 2;
-  const stagedBytes = Math.max(keyBytes, queryBytes, apart ? 0 : valueBytes);
+  const others = beside * (sharing - 1), ofKeys = keys * keyWide * unit, ofValues = keys * valueWide * 16;
+  const valueBytes = Math.max(ofValues, unit < 16 ? others * outputBytes : 0);
+  const left = others - (apart ? Math.floor(valueBytes / outputBytes) : 0);
+  const stagedBytes = Math.max(ofKeys, apart ? 0 : ofValues, left * outputBytes);
+  const inKeys = unit < 16 ? 0 : Math.min(others, Math.floor(stagedBytes / outputBytes));
   return {
     ...{ headDim, m, n, k, depth, subgroup, beside, sharing, owned, keys, rows, threads, i8, turns, apart, delayed },
     ...{ unit, unitType: unit === 16 ? "vec4u" : "vec2u", perKey, keyWide, perValue, valueWide },
@@ -99,11 +105,13 @@ export function matrixLayout(tile: MatrixTile, headDim: number) {
       rounds: share / atOnce,
       stagedBytes,
       valueBytes,
+      scoresBytes,
+      others,
+      inKeys,
     },
     /** The matrices along a subgroup's queries, and of one turn. */
     ...{ bands: repeat(bands), bandsOf: bands / turns },
-    /** Channels that pass through the area of scores at once. */
-    together: Math.min(keys * scoreBytes / 4, channels),
+    together,
     left: `subgroup_matrix_left<f16, ${k}, ${m}>`,
     right: `subgroup_matrix_right<f16, ${n}, ${k}>`,
     result: `subgroup_matrix_result<f32, ${n}, ${m}>`,
@@ -112,7 +120,7 @@ export function matrixLayout(tile: MatrixTile, headDim: number) {
     key: `subgroup_matrix_right<${operands}, ${n}, ${depth}>`,
     score: `subgroup_matrix_result<${sums}, ${n}, ${m}>`,
     /** The bytes of workgroup memory. */
-    bytes: stagedBytes + (apart ? valueBytes : 0) + beside * passed * scoresWide * 16 + 4 * rows + 8 * keys + 4 +
+    bytes: stagedBytes + (apart ? valueBytes : 0) + scoresBytes + 8 * rows + 8 * keys + 4 +
       (i8 ? 4 * rows + 8 * keys : 0),
   };
 }

@@ -1,9 +1,9 @@
 /**
  * The stages of attention by matrix units, in the order in which they run. Each is a function that returns WGSL.
  *
- * Areas of workgroup memory connect them: `staged` (queries at first, then keys; also values, where they have no area
- * of their own) and `scores`, where scores become weights. WGSL wants barriers also where a subgroup passes numbers to
- * itself.
+ * Areas of workgroup memory connect them: `staged` (keys; also values, where they have no area of their own) and `scores`
+ * (queries at first, then scores, which become weights). In the end, outputs pass through all of them. WGSL wants barriers
+ * also where a subgroup passes numbers to itself.
  *
  * @module
  */
@@ -22,14 +22,18 @@ import { PACKED } from "./pack.ts";
  */
 const LARGEST_SUM = "256.0";
 
-/** Declares the areas, a factor for each query, and whether any query's outputs must be rescaled. */
-export function declareAreas(layout: MatrixLayout): string {
-  const { unit, unitType, stagedBytes, valueBytes, apart, beside, passed, scoresWide, rows, keys, i8 } = layout;
+/**
+ * Declares the areas, a factor for each query, its token where a plan has it, and whether any query's outputs must be
+ * rescaled.
+ */
+export function declareAreas(layout: MatrixLayout, { plan }: ForwardCall): string {
+  const { unit, unitType, stagedBytes, valueBytes, scoresBytes, apart, rows, keys, i8 } = layout;
   return `${PACKED}
 var<workgroup> staged: array<${unitType}, ${stagedBytes / unit}>;
 ${apart ? `var<workgroup> staged_values: array<vec4u, ${valueBytes / 16}>;` : ""}
-var<workgroup> scores: array<vec4u, ${beside * passed * scoresWide}>;
+var<workgroup> scores: array<vec4u, ${scoresBytes / 16}>;
 var<workgroup> factors: array<f32, ${rows}>;
+${plan ? `var<workgroup> query_tokens: array<u32, ${rows}>;` : ""}
 var<workgroup> grown: u32;${
     i8
       ? `
@@ -77,58 +81,81 @@ function cells({ threads }: MatrixLayout, rows: number, perRow: number): Cell[] 
 
 const each = (of: readonly Cell[], line: (cell: Cell, i: number) => string) => of.map(line).join("\n");
 
-/** Loads the queries into matrices, which stay in registers. */
-export function loadQueries(layout: MatrixLayout, loop: LookaheadLoop): string {
-  const { headDim, m, depth, bands, i8, unit, perKey, query, rows, threads } = layout;
-  if (!i8) return convertQueries(layout, loop);
-  // They lie in the order of tokens or slots. Rows past the last are those of other blocks, or unused.
+/** WGSL: the token of a query of the workgroup. With a plan, it is looked up once. */
+const tokenOf = ({ outer }: LookaheadLoop, { plan }: ForwardCall, query: string) =>
+  plan ? `query_tokens[${query}]` : outer(`first + ${query}`);
+
+/** How queries become matrices, which stay in registers. */
+export interface Queries {
+  /** Reads them, before a barrier. */
+  readonly read: string;
+  /** Loads the matrices, after it. A barrier follows before scores are stored. */
+  readonly load: string;
+}
+
+/** Loads the queries. They are on their way while the first keys are looked up and read. */
+export function queries(layout: MatrixLayout, loop: LookaheadLoop, { plan }: ForwardCall): Queries {
+  const { rows, threads, i8 } = layout;
+  const tokens = `  for (var i = li; i < ${rows}u; i += ${threads}u) { query_tokens[i] = ${
+    loop.outer("first + i")
+  }; }\n`;
+  const { read, load } = i8 ? packedQueries(layout) : convertedQueries(layout, loop);
+  return { read: `${plan ? tokens : ""}${read}`, load };
+}
+
+/** Queries in i8 lie in the order of tokens or slots. Rows past the last are those of other blocks, or unused. */
+function packedQueries({ headDim, m, depth, bands, unit, perKey, query, rows, threads }: MatrixLayout): Queries {
   const load = (b: number, d: number) =>
     `  let q${b}_${d} = subgroupMatrixLoad<${query}, row_major>(&q, (own_queries + own + ${b * m}u) * ${perKey}u + ${
       d * depth / unit
     }u, ${perKey}u);`;
-  return `  let own_queries = (wid.z * nwg.y + wid.y) * p.query_rows + first;
-  for (var i = li; i < ${rows}u; i += ${threads}u) { query_scales[i] = q_scales[own_queries + i]; }
-${bands((b) => unroll(headDim / depth, (d) => load(b, d)))}`;
+  return {
+    read: `  let own_queries = (wid.z * nwg.y + wid.y) * p.query_rows + first;
+  for (var i = li; i < ${rows}u; i += ${threads}u) { query_scales[i] = q_scales[own_queries + i]; }`,
+    load: bands((b) => unroll(headDim / depth, (d) => load(b, d))),
+  };
 }
 
 /**
- * Converts the queries to f16 first. As many channels are staged at once as fit into the area. All are read before any
- * is staged, so that the kernel waits only once.
+ * Converts the queries to f16 first. As many channels are staged at once as fit into the area of scores. All are read
+ * before any is staged, so that the kernel waits only once.
  */
-function convertQueries(layout: MatrixLayout, { outer }: LookaheadLoop): string {
-  const { headDim, rows, stagedBytes, m, k, query, bands } = layout;
+function convertedQueries(layout: MatrixLayout, { outer }: LookaheadLoop): Queries {
+  const { headDim, rows, scoresBytes, m, k, query, bands } = layout;
   let width = headDim;
-  while (2 * rows * (width + 8) > stagedBytes) width /= 2;
-  const wide = (width + 8) / 8, own = cells(layout, rows, width / 8), pieces = repeat(headDim / width);
-  const read = pieces((piece) =>
-    each(own, ({ row, part, guard }, i) =>
+  while (2 * rows * (width + 8) > scoresBytes) width /= 2;
+  const wide = (width + 8) / 8, own = cells(layout, rows, width / 8), pieces = headDim / width;
+  const tokens = each(own, ({ row }, i) => `  let token${i} = ${outer(`first + ${row}`)} * p.dim4 + head;`);
+  const read = (piece: number) =>
+    each(own, ({ part, guard }, i) =>
       `  var query${piece}_${i}: vec4u;
   ${
         guard(`
-    let source = ${outer(`first + ${row}`)} * p.dim4 + head + ${piece * width / 4}u + 2u * (${part});
+    let source = token${i} + ${piece * width / 4}u + 2u * (${part});
     query${piece}_${i} = packed(q[source] * scale, q[source + 1u] * scale);`)
-      }`)
-  );
+      }`);
+  const stage = (piece: number) =>
+    each(own, ({ row, part, guard }, i) => `  ${guard(`scores[${row} * ${wide}u + ${part}] = query${piece}_${i};`)}`);
   const load = (b: number, d: number, name: string) =>
-    `  let ${name} = subgroupMatrixLoad<${query}, row_major>(&staged, (own + ${b * m}u) * ${wide}u + ${
+    `  let ${name} = subgroupMatrixLoad<${query}, row_major>(&scores, (own + ${b * m}u) * ${wide}u + ${
       d * k / 8
     }u, ${wide}u);`;
-  return `  // Scores are powers of two, because GPUs compute exp2 fast.
+  const loads = (piece: number) => bands((b) => unroll(width / k, (d) => load(b, d, `q${b}_${piece * width / k + d}`)));
+  return {
+    read: `  // Scores are powers of two, because GPUs compute exp2 fast.
   let scale = p.scale * ${Math.LOG2E};
-${read}
+${tokens}
+${unroll(pieces, read)}
+${stage(0)}`,
+    load: `${loads(0)}
 ${
-    pieces((piece) =>
-      `${
-        each(
-          own,
-          ({ row, part, guard }, i) => `  ${guard(`staged[${row} * ${wide}u + ${part}] = query${piece}_${i};`)}`,
-        )
-      }
+      unroll(pieces - 1, (before) =>
+        `  workgroupBarrier();
+${stage(before + 1)}
   workgroupBarrier();
-${bands((b) => unroll(width / k, (d) => load(b, d, `q${b}_${piece * width / k + d}`)))}
-  workgroupBarrier();`
-    )
-  }`;
+${loads(before + 1)}`)
+    }`,
+  };
 }
 
 const turnsOf = ({ turns }: MatrixLayout) => repeat(turns);
@@ -359,37 +386,52 @@ export function loadWeights(layout: MatrixLayout, turn: number): string {
  * Passes the outputs of a turn's queries through the area of the scores, as many channels at a time as fit. Subgroups
  * that share queries do so one after the other.
  *
- * @param use WGSL that does something with them there, given the first channel
- * @param back WGSL that follows, after a barrier
+ * @param use WGSL that does something with them there
+ * @param back WGSL that follows, after a barrier, given the first channel
  */
 function throughScores(
   layout: MatrixLayout,
   turn: number,
-  use: (from: number) => string,
-  back?: (from: number, matrix: (b: number, c: number) => string) => string,
+  use: string,
+  back: (from: number, matrix: (b: number, c: number) => string) => string,
 ): string {
-  const { channels, together, sharing, m, n, bandsOf, scoresWide } = layout;
+  const { channels, together, sharing, m, n, scoresWide } = layout;
   const own = (part: number, code: string) => sharing > 1 ? `      if (part == ${part}u) {\n${code}\n      }` : code;
   const at = (b: number, c: number) => `(passing + ${b * m}u) * ${scoresWide}u + ${c * n / 4}u`;
-  const store = (first: number) =>
-    unroll(
-      bandsOf,
-      (b) =>
-        unroll(together / n, (c) =>
-          `      subgroupMatrixStore<row_major>(&scores, ${at(b, c)}, o${turn * bandsOf + b}_${
-            first / n + c
-          }, ${scoresWide}u);`),
-    );
+  const place = { turn, area: "scores", at: `passing * ${scoresWide}u`, wide: scoresWide };
   // The next subgroup of a group may overwrite what the one before it still loads, so it waits for it.
   return repeat(sharing)((part) =>
     `${
       unroll(channels / together, (piece) =>
-        `${own(part, store(piece * together))}
+        `${own(part, storeOutputs(layout, { ...place, from: piece * together }))}
       workgroupBarrier();
-${own(part, use(piece * together))}
+${own(part, use)}
       workgroupBarrier();
-${back ? own(part, back(piece * together, at)) : ""}`)
-    }${back && part < sharing - 1 ? "\n      workgroupBarrier();" : ""}`
+${own(part, back(piece * together, at))}`)
+    }${part < sharing - 1 ? "\n      workgroupBarrier();" : ""}`
+  );
+}
+
+/** Where a subgroup stores outputs of a turn's queries, some channels from `from` on: rows of `wide` units. */
+interface OutputPlace {
+  readonly turn: number;
+  readonly from: number;
+  readonly area: string;
+  readonly at: string;
+  readonly wide: number;
+}
+
+function storeOutputs({ m, n, bandsOf, together }: MatrixLayout, { turn, from, area, at, wide }: OutputPlace): string {
+  return unroll(
+    bandsOf,
+    (b) =>
+      unroll(
+        together / n,
+        (c) =>
+          `      subgroupMatrixStore<row_major>(&${area}, ${at} + ${b * m * wide + c * n / 4}u, o${
+            turn * bandsOf + b
+          }_${from / n + c}, ${wide}u);`,
+      ),
   );
 }
 
@@ -423,7 +465,7 @@ ${roundsOf(layout)((s) => `        factors[${queryRow(layout, t, s)}] = 1.0;`)}
       workgroupBarrier();
 ${
     turnsOf(layout)((t) =>
-      `${throughScores(layout, t, () => scale(t), (from, at) => load(t, from, at))}
+      `${throughScores(layout, t, scale(t), (from, at) => load(t, from, at))}
       workgroupBarrier();`
     )
   }
@@ -443,9 +485,15 @@ ${bands((b) => `      o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}_${j}, 
     }`));
 }
 
-/** Divides the outputs by the sums of weights and writes them, and each query's log-sum-exp where it is wanted. */
-export function epilogue(layout: MatrixLayout, { outer }: LookaheadLoop, { lse, into }: ForwardCall): string {
-  const { passed, together, channels, subgroup, atOnce } = layout;
+/**
+ * Divides the outputs by the sums of weights and writes them, and each query's log-sum-exp where it is wanted. The first
+ * subgroup of a group passes its outputs through the area of scores, the others through those of keys and values, all at
+ * the same time.
+ */
+export function epilogue(layout: MatrixLayout, loop: LookaheadLoop, call: ForwardCall): string {
+  const { passed, together, channels, subgroup, atOnce, turns, sharing, scoresWide, beside, owned, others, inKeys } =
+    layout;
+  const { lse, into } = call, wide = together / 4, unitsOf = passed * wide;
   const normalize = (t: number, s: number) => {
     const row = queryRow(layout, t, s);
     return `  {
@@ -454,27 +502,51 @@ ${combine(layout, `l${t}_${s}`, (a, b) => `${a} + ${b}`)}
 ${
       lse
         ? `    if (lane < ${atOnce}u && first + ${row} <= last) {
-      lse[${outer(`first + ${row}`)} * p.heads + h] = m${t}_${s} * ${Math.LN2} + log(l${t}_${s});
+      lse[${tokenOf(loop, call, row)} * p.heads + h] = m${t}_${s} * ${Math.LN2} + log(l${t}_${s});
     }`
         : ""
     }
   }`;
   };
+  /** The places of outputs: of the first subgroup of a group, and of others in one of two areas. */
+  const places = [
+    { on: "part == 0u", area: "scores", at: `passing * ${scoresWide}u`, wide: scoresWide },
+    ...inKeys > 0 ? [{ on: `place < ${inKeys}u`, area: "staged", at: `place * ${unitsOf}u`, wide }] : [],
+    ...inKeys < others ? [{ on: "", area: valuesIn(layout), at: `(place - ${inKeys}u) * ${unitsOf}u`, wide }] : [],
+  ];
+  const inPlace = (code: (place: typeof places[number]) => string) =>
+    places.map((place, i) => `      ${i < places.length - 1 ? `if (${place.on}) ` : ""}{\n${code(place)}\n      }`)
+      .join(" else\n");
   const store = into
     ? `y[2u * (${indexInPanels(into, "token", "(column / 2u)", "(p.dim4 / 2u)")}) + column % 2u] = four_halves(output);`
     : "y[token * p.dim4 + column] = output;";
   const write = (t: number, from: number) =>
-    `      for (var i = lane; i < ${passed * together / 4}u; i += ${subgroup}u) {
-        let row = i / ${together / 4}u;
-        let c = i % ${together / 4}u;
+    `      for (var i = lane; i < ${unitsOf}u; i += ${subgroup}u) {
+        let row = i / ${wide}u;
+        let c = i % ${wide}u;
         let query = own + ${t * passed}u + row;
         if (first + query <= last) {
-          let token = ${outer("first + query")};
+          var found: vec4u;
+${inPlace(({ area, at, wide }) => `          found = ${area}[${at} + row * ${wide}u + c];`)}
+          let token = ${tokenOf(loop, call, "query")};
           let column = head + part * ${channels / 4}u + ${from / 4}u + c;
-          let output = bitcast<vec4f>(scores[(passing + row) * ${layout.scoresWide}u + c]) * factors[query];
+          let output = bitcast<vec4f>(found) * factors[query];
           ${store}
         }
       }`;
+  const steps = Array.from({ length: turns * channels / together }, (_, i) => {
+    const turn = Math.floor(i * together / channels), from = i * together % channels;
+    return `${inPlace((place) => storeOutputs(layout, { ...place, turn, from }))}
+      workgroupBarrier();
+${write(turn, from)}`;
+  });
   return `${turnsOf(layout)((t) => roundsOf(layout)((s) => normalize(t, s)))}
-${turnsOf(layout)((t) => throughScores(layout, t, (from) => write(t, from)))}`;
+${
+    sharing > 1
+      ? `  // Others may still load values.
+  workgroupBarrier();
+  let place = (part - 1u) * ${beside}u + own / ${owned}u;`
+      : ""
+  }
+${steps.join("\n      workgroupBarrier();\n")}`;
 }
