@@ -146,7 +146,8 @@ export const command = defineCommand({
   },
   notes: "The embedded model draws coloured shapes that move, and nothing else: a [small|big] COLOUR circle, square, " +
     "triangle, diamond, ring or cross that is moving right, left, up or down, bouncing, circling, growing, shrinking, " +
-    "spinning or standing still [and a second one] on a [striped|checkered] black, gray, navy, teal or maroon background.",
+    "spinning or standing still [and a second one] on a [striped|checkered] black, gray, navy, teal or maroon background. " +
+    "It draws clips of 128x128, of 256x256 (--size 256x256), and of 512x512 (--size 512x512 --frames 61).",
   run,
 });
 

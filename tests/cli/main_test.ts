@@ -76,7 +76,7 @@ Deno.test("info shows the adapters, and a model's parts and defaults", async () 
 Deno.test("generate makes what the prompt says: a red circle that moves right, in an MP4 that others can read", () =>
   inTempDir(async (dir) => {
     const prompt = "a big red circle moving right on a black background";
-    const out = await succeed(["generate", prompt, "--seed", "1", "--steps", "4"], { cwd: dir });
+    const out = await succeed(["generate", prompt, "--seed", "1", "--preset", "demo"], { cwd: dir });
     const file = "out/a-big-red-circle-moving-right-on-a-black-1.mp4";
     assertStringIncludes(out, "128x128, 29 frames at 16 fps");
     assertEquals(listFiles(dir), ["out/", file]);

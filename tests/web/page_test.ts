@@ -168,6 +168,17 @@ pageTest("a lost GPU or a crash of the worker gets one sentence, and the next cl
   await render(page, { ...QUICK, prompt: "a red circle" });
 });
 
+pageTest("a size that the demo model draws brings its frames, unless they are the user's own", async (page) => {
+  const framesAt = async (size: string) => {
+    await page.fill("[name=size]", size);
+    await page.locator("[name=size]").blur();
+    return await page.inputValue("[name=frames]");
+  };
+  assertEquals([await framesAt("512x512"), await framesAt("40x40"), await framesAt("256×256")], ["61", "61", "29"]);
+  await page.fill("[name=frames]", "5");
+  assertEquals(await framesAt("512x512"), "5");
+}, { webgpu: false });
+
 pageTest("a browser without WebGPU gets one sentence", async (page) => {
   await page.click("#render");
   await page.locator("#render:enabled").waitFor(PATIENCE);

@@ -61,8 +61,8 @@ def few_steps(references, embeds):
     for down in [name for name in lora if name.endswith(".lora_A.weight")]:
         layer = transformer.get_submodule(down.removeprefix("transformer.").removesuffix(".lora_A.weight"))
         up = lora[down.replace("lora_A", "lora_B")]
-        # Rounded to the format of the file, as tilereel rounds sums.
-        layer.weight.copy_((layer.weight + (up.float() @ lora[down].float()).to(DEVICE)).bfloat16())
+        # Rounded to the format of the file, as tilereel rounds sums. Sums in float32 would round 1 in 70,000 otherwise.
+        layer.weight.copy_((layer.weight.double() + (up.double() @ lora[down].double()).to(DEVICE)).float().bfloat16())
     inputs = {
         "hidden_states": references.randn(7, 1, *SMALL_LATENTS).to(DEVICE),
         "timestep": torch.tensor([750.0], device=DEVICE),

@@ -15,7 +15,7 @@ import { routeMap } from "./route_map.ts";
 import { vocabularyRows } from "./vocabulary.ts";
 
 /** The largest clip that weights are placed for. */
-const LARGEST = { width: 256, height: 256, frames: 29 };
+const LARGEST = { width: 512, height: 512, frames: 61 };
 
 /** What the kinds of attention are, in a sentence. */
 const ABOUT: Readonly<Record<string, string>> = {
@@ -63,6 +63,10 @@ form.addEventListener("input", showSettings);
 for (const example of examples) {
   example.addEventListener("click", () => renderAlike(example.dataset));
 }
+const sizes = [...byId<HTMLDataListElement>("sizes").options];
+form.addEventListener("change", ({ target }) => {
+  if ((target as HTMLInputElement).name === "size") suitFrames();
+});
 byId("surprise").addEventListener("click", () => prompt.value = randomPrompt());
 byId("play").addEventListener("click", () => setPlaying(!player.playing));
 frame.addEventListener("input", () => {
@@ -151,6 +155,13 @@ function renderAlike(settings: DOMStringMap): void {
   showSettings();
   byId("now").scrollIntoView({ block: "nearest" });
   form.requestSubmit();
+}
+
+/** Sets the frames that the demo model draws at the size, unless they are some of the user's own. */
+function suitFrames(): void {
+  const [size, frames] = ["size", "frames"].map((name) => form.elements.namedItem(name) as HTMLInputElement);
+  const own = sizes.find(({ value }) => value === size!.value.replace("×", "x"))?.dataset.frames;
+  if (model === "demo" && own && sizes.some(({ dataset }) => dataset.frames === frames!.value)) frames!.value = own;
 }
 
 /** Tells the worker of the model, unless it has it. */

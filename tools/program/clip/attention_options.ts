@@ -179,7 +179,8 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
       shuffled,
       name: path,
       notes: ({ layout: { grid }, sigmas, family }) => [
-        ...loaded.settings === undefined && SIZES.some((size) => values[size] === undefined)
+        // A training without sizes took those of each grid, and the router is used as it was trained.
+        ...!loaded.settings && !loaded.madeFor && SIZES.some((size) => values[size] === undefined)
           ? [withoutSettings(path, settings(grid), grid)]
           : [],
         ...byAuthors && sigmas === undefined && family?.routersSigmas !== undefined
