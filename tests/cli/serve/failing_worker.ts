@@ -8,6 +8,8 @@
 /// <reference lib="webworker" />
 import { SAVING } from "../../../cli/generate/unfinished.ts";
 import type { ToWorker } from "../../../cli/serve/messages.ts";
+// Not by import(): messages that come while a module waits at its top level are lost in Deno.
+import "../../../cli/serve/worker.ts";
 
 Object.assign(SAVING, { clipTakes: 0, every: 0, read: 0 });
 
@@ -35,5 +37,3 @@ self.postMessage = (message: { readonly progress?: { readonly stage: string } })
   }
   failing = failing === "lose twice" ? "lose" : "";
 };
-
-await import("../../../cli/serve/worker.ts");
