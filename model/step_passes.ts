@@ -142,7 +142,7 @@ export class StepPasses implements Disposable {
   async compileAhead(latents: Tensor, conditioning: Conditioning): Promise<void> {
     const { gpu, transformer, timesteps } = this.task, method = this.method;
     const known = COMPILED.get(transformer) ?? new WeakSet();
-    if (gpu.kernels.plain || known.has(method)) return;
+    if (gpu.kernels.plain || !this.attention.unobserved || known.has(method)) return;
     COMPILED.set(transformer, known.add(method));
     const steps = new Set([0, Math.min(1, timesteps.length - 1), timesteps.length - 1]);
     await gpu.compileAhead([...steps].map((step) => () => {

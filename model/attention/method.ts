@@ -84,6 +84,10 @@ export interface AttentionMethod {
 /** Attention that is prepared for one clip. It holds GPU memory until it is disposed of. */
 export interface PreparedAttention extends Disposable {
   /**
+   * Whether nobody is told of what it computes: steps may then be recorded once more, to compile their kernels. Default: no
+   */
+  readonly unobserved?: boolean;
+  /**
    * Returns the attention for a forward pass of one step. What it uploads belongs to the enclosing scope.
    *
    * @param pass an index into {@link AttentionTask.lengths}

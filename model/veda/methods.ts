@@ -94,6 +94,7 @@ export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
       const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers = [] } = options;
       const dense = { steps: Math.min(denseSteps, timesteps.length), layers: new Set(denseLayers).size };
       return {
+        unobserved: !task.onTiles,
         at: (step, pass) =>
           wholeAttention(gpu, { ...layout, length: task.lengths[pass]! }, veda.at(step, pass, all), shape.heads),
         report: (ran) => {

@@ -33,6 +33,7 @@ export function singleBranch(branch: Exclude<Branch, "full">, settings: Settings
       const { gpu, shape, layout: { grid } } = task, sizes = settings(grid);
       const passes = new Passes(task, (layout) => new VortaAttention(gpu, shape, layout, sizes));
       return Promise.resolve({
+        unobserved: true,
         at: (_, pass) => passes.of(pass).single(branch),
         report: (ran) => {
           const density = densityOf(task, (_, pass) => passes.of(pass).pairs[branch], ran);
@@ -118,6 +119,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
         : whyBranchFull(sparse, sizes, grid);
       const held = cleanUp.move();
       return {
+        unobserved: !task.onTiles,
         at: (step, pass) => passes.of(pass).routed(byStep[step]!, full?.at(step, pass, fullHeads[step]!)),
         report: (ran) => {
           const density = densityOf(task, pairs, ran);

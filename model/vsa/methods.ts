@@ -58,6 +58,7 @@ export function vsaAttention(options: VsaOptions = {}): AttentionMethod {
           { takesGate: true },
         );
       return Promise.resolve({
+        unobserved: true,
         at: (_, pass) => at(pass),
         report: (ran) => {
           const { pattern: { tiled, keep } } = passes.of(0), { tiles } = tiled;

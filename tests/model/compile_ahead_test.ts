@@ -1,6 +1,7 @@
 /** The kernels of a clip's steps are compiled together, before the first step is recorded. */
 import { assert, assertEquals } from "@std/assert";
 import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
+import type { AttentionMethod } from "../../model/attention/method.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { type GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { vedaAttention } from "../../model/veda/methods.ts";
@@ -25,6 +26,32 @@ Deno.test("one after the other, only what joins the velocities of passes and ste
     assertEquals(alone.filter((name) => !name.startsWith("combine_")), []);
   }
   pipeline.close();
+});
+
+Deno.test("attention that somebody observes is run once for each layer, pass and step", async () => {
+  const gpu = dryGpu({ precision: "f16", matrixUnits: NVIDIA_MATRIX_UNITS, subgroup: 32 }), seen: string[] = [];
+  const pipeline = await VideoPipeline.load(embeddedModelDir(), { gpu }), inner = vedaAttention({ keep: 0.1 });
+  const clip = { prompt: "a red circle", width: 512, height: 512, frames: 61, steps: 3 };
+  const tiles: AttentionMethod = {
+    prepare: (task) =>
+      inner.prepare({ ...task, onTiles: ({ step, pass, layer }) => void seen.push(`tiles ${step} ${pass} ${layer}`) }),
+  };
+  const own: AttentionMethod = {
+    async prepare(task) {
+      const prepared = await inner.prepare(task), { unobserved: _, ...rest } = prepared;
+      return {
+        ...rest,
+        at: (step, pass) => (q, k, v, layer) => {
+          seen.push(`own ${step} ${pass} ${layer}`);
+          return prepared.at(step, pass)(q, k, v, layer);
+        },
+      };
+    },
+  };
+  for (const attention of [tiles, own]) gpu.release(await pipeline.sampleLatents({ ...clip, attention }));
+  pipeline.close();
+  assertEquals(seen.length, new Set(seen).size);
+  assertEquals(seen.filter((name) => name.startsWith("tiles")).length, 2 * 2 * pipeline.headShape.layers);
 });
 
 testVariants("what was compiled ahead leaves the clip as it is", async ({ gpu }) => {
