@@ -11,13 +11,12 @@ import { main } from "../../cli/program.ts";
 const FIRST = "00000000-0000-4000-8000-000000000001", SECOND = "00000000-0000-4000-8000-000000000002";
 const CLIP = { prompt: "a circle", attention: "veda", keep: 0.5, steps: 3, guidance: 1, "tile-map": true };
 
-/** Identifiers are the same in each run, because files are named by them. */
+/** Jobs have the same identifiers in each run, because files are named by them. Temporary files have others. */
 let next: string | undefined;
 const { randomUUID } = crypto;
 crypto.randomUUID = () => {
-  const id = (next ?? randomUUID.call(crypto)) as ReturnType<typeof randomUUID>;
-  next = undefined;
-  return id;
+  const isOfJob = new Error().stack!.includes("newId");
+  return (isOfJob && next || randomUUID.call(crypto)) as ReturnType<typeof randomUUID>;
 };
 
 const worker = new URL("../cli/serve/failing_worker.ts", import.meta.url);
