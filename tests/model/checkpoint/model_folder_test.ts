@@ -37,7 +37,11 @@ Deno.test("the demo model", async () => {
     steps: 20,
     guidance: 4,
     textTokens: 32,
-    trained: [{ width: 128, height: 128, frames: 29 }, { width: 256, height: 256, frames: 29 }],
+    trained: [
+      { width: 128, height: 128, frames: 29 },
+      { width: 256, height: 256, frames: 29 },
+      { width: 512, height: 512, frames: 61 },
+    ],
   });
   for (const part of ["transformer", "vae", "scheduler", "text_encoder", "tokenizer"] as const) {
     assertEquals((await model.component(part)).path, `${DEMO}/${part}`);
