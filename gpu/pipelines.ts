@@ -50,7 +50,8 @@ export class Pipelines {
         this.device.pushErrorScope("validation");
         const { descriptor, ...made } = this.#prepare(kernel);
         const compiling = this.device.createComputePipelineAsync(descriptor).catch(() => undefined);
-        const error = this.device.popErrorScope(), pipeline = await compiling;
+        // A lost device has no scopes. What is recorded next says so.
+        const error = this.device.popErrorScope().catch(() => undefined), pipeline = await compiling;
         if (!await error && pipeline) this.#pipelines.set(kernel, { ...made, pipeline });
       }),
     );
