@@ -9,7 +9,7 @@ export interface AttentionReport {
    * which tiles are kept, so they count with the mean size.
    */
   readonly density: number;
-  /** For Veda: how many steps and layers had full attention, which `density` counts; also where there are none. */
+  /** How many steps and layers had full attention because that was asked for; `density` counts them. For Veda, also none. */
   readonly dense?: { readonly steps: number; readonly layers: number };
   /** A clause that says why nothing was left out, where a sparse method has a density of 1. */
   readonly whyFull?: string;
@@ -42,4 +42,10 @@ export function densityOf(
     }
   }
   return multiplied / all;
+}
+
+/** The clause that says why nothing was left out where all steps were asked to have full attention. */
+export function whyStepsFull(denseSteps: number, steps: number): string {
+  const first = denseSteps === 1 ? "step is" : `${denseSteps} steps are`;
+  return `the first ${first} dense, and the clip has only ${steps}`;
 }

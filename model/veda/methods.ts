@@ -17,7 +17,7 @@ import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention
 import { type Grid, product } from "../attention/grid.ts";
 import { type HeadShape, prefixesOf } from "../attention/layout.ts";
 import { Passes } from "../attention/passes.ts";
-import { densityOf } from "../attention/report.ts";
+import { densityOf, whyStepsFull } from "../attention/report.ts";
 import { inOrder } from "../checkpoint/stored_layers.ts";
 import { VedaAttention, type VedaScores } from "./attention.ts";
 import { DEFAULT_KEEP, defaultKeep, LEAST_TILES } from "./budget.ts";
@@ -145,10 +145,7 @@ function sizeNotes(grid: Grid, { sizes = [], scores, name = NAME }: VedaOptions)
 function whyFull(given: VedaOptions, steps: number, config: HeadShape, grid: Grid): string {
   const options = optionsOn(grid, given);
   const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers = [], keep } = options;
-  if (denseSteps >= steps) {
-    const first = denseSteps === 1 ? "step is" : `${denseSteps} steps are`;
-    return `the first ${first} dense, and the clip has only ${steps}`;
-  }
+  if (denseSteps >= steps) return whyStepsFull(denseSteps, steps);
   if (new Set(denseLayers).size >= config.layers) return `all ${config.layers} layers are dense`;
   if (keep === 1) return "all tiles were requested";
   const tokens = product(grid), capacity = product(shapesFor(options, config, grid).shapes[0]!);

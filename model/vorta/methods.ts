@@ -9,12 +9,13 @@ import {
   type Kinds,
   objectWith,
   oneOf,
+  wholeNumber,
 } from "../../gpu/common/check_options.ts";
 import type { SomeHeadsMethod } from "../attention/head_groups.ts";
 import type { AttentionMethod, AttentionTask } from "../attention/method.ts";
 import type { Grid } from "../attention/grid.ts";
 import { Passes } from "../attention/passes.ts";
-import { densityOf } from "../attention/report.ts";
+import { densityOf, whyStepsFull } from "../attention/report.ts";
 import { VortaAttention } from "./attention.ts";
 import { shuffledRounds } from "../training/random.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
@@ -51,6 +52,8 @@ export interface RoutedAttentionOptions {
   readonly settings: SettingsFor;
   /** A head whose scores are all below this uses full attention. Default: 0.3, as in the paper. */
   readonly tau?: number;
+  /** The number of first steps with full attention, whatever the router says. Default: 0 */
+  readonly denseSteps?: number;
   /** Computes the heads that the router sends through full attention. */
   readonly full?: SomeHeadsMethod;
   /** Whether the routes are shuffled over steps, layers and heads: as many heads on each branch, for comparison. */
@@ -71,6 +74,7 @@ const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
   router: instance(Router, "a Router, as loadRouter gives it,"),
   settings: { ...aFunction, expected: "a function from a grid to settings" },
   tau: aNumber(0, 1),
+  denseSteps: wholeNumber(0),
   full: objectWith("a kind of attention for some heads, as vedaHeads gives it,", { prepare: aFunction }),
   shuffled: aFlag,
   name: aText,
@@ -80,7 +84,7 @@ const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
 /** Computes each head through the branch that the router chooses for its layer and the timestep (VORTA §3.2). */
 export function routedAttention(options: RoutedAttentionOptions): AttentionMethod {
   checkOptions("routedAttention", options, ROUTED_KINDS, ["router", "settings"]);
-  const { settings, tau = DEFAULT_TAU, name = "the router" } = options;
+  const { settings, tau = DEFAULT_TAU, denseSteps = 0, name = "the router" } = options;
   return {
     check(shape) {
       routerFor(options.router, routerShape(shape), name);
@@ -98,7 +102,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
       const byStep = timesteps.map((_, step) =>
         Array.from({ length: layers }, (_, layer) => {
           const at = (layer * timesteps.length + step) * heads;
-          return all.slice(at, at + heads);
+          return step < denseSteps ? new Uint8Array(heads).fill(FULL) : all.slice(at, at + heads);
         })
       );
       const sizes = settings(grid);
@@ -109,21 +113,31 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
       const fullHeads = byStep.map((step) => step.map((route) => [...route.keys()].filter((h) => route[h] === FULL)));
       const pairs = (step: number, pass: number, layer: number, head: number) => {
         const branch = byStep[step]![layer]![head]!;
-        return full && branch === FULL ? full.pairs(step, pass, layer, head) : passes.of(pass).pairs[BRANCHES[branch]!];
+        return full && branch === FULL && step >= denseSteps
+          ? full.pairs(step, pass, layer, head)
+          : passes.of(pass).pairs[BRANCHES[branch]!];
       };
       const sparse = BRANCHES.find((branch, i) => branch !== "full" && all.includes(i));
       const whyFull = full
         ? undefined
+        : denseSteps >= timesteps.length
+        ? whyStepsFull(denseSteps, timesteps.length)
         : sparse === undefined
         ? `the router has no score of at least ${tau} for any other branch`
         : whyBranchFull(sparse, sizes, grid);
       const held = cleanUp.move();
       return {
         unobserved: !task.onTiles,
-        at: (step, pass) => passes.of(pass).routed(byStep[step]!, full?.at(step, pass, fullHeads[step]!)),
+        at: (step, pass) =>
+          passes.of(pass).routed(byStep[step]!, step < denseSteps ? undefined : full?.at(step, pass, fullHeads[step]!)),
         report: (ran) => {
           const density = densityOf(task, pairs, ran);
-          return { density, routes: byStep, ...density === 1 && whyFull !== undefined && { whyFull } };
+          return {
+            density,
+            routes: byStep,
+            ...denseSteps > 0 && { dense: { steps: Math.min(denseSteps, timesteps.length), layers: 0 } },
+            ...density === 1 && whyFull !== undefined && { whyFull },
+          };
         },
         [Symbol.dispose]: () => held.dispose(),
       };

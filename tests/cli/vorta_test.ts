@@ -26,7 +26,10 @@ Deno.test("generate: each kind of attention, its density, and the demo model's o
     // No score reaches 1, so every head is full.
     const all = await make(dir, "all", "--attention", "vorta", "--tau", "1");
     assertEquals([all.density, all.pixels], [1, full.pixels]);
-    for (const sparse of [sliding, coreset, vorta]) assertNotEquals(sparse.pixels, full.pixels);
+    // The first of two steps is full, the second as routed.
+    const first = await make(dir, "first", "--attention", "vorta", "--dense-steps", "1");
+    assert(first.density > 0.5 && first.density < 1, `density ${first.density}`);
+    for (const sparse of [sliding, coreset, vorta, first]) assertNotEquals(sparse.pixels, full.pixels);
   }));
 
 Deno.test("generate: attention that leaves nothing out says why", () =>
@@ -34,6 +37,7 @@ Deno.test("generate: attention that leaves nothing out says why", () =>
     const kinds = [
       ["sliding", [], "a window of 3x3x3 tiles of 1x1x1 covers this clip's 2x2x2 tokens"],
       ["vorta", ["--tau", "1"], "the router has no score of at least 1 for any other branch"],
+      ["vorta", ["--dense-steps", "9"], "the first 9 steps are dense, and the clip has only 1"],
     ] as const;
     for (const [kind, args, why] of kinds) {
       const out = ["--out", join(dir, `${kind}.png`)];

@@ -74,7 +74,7 @@ export type AttentionValues = OptionValues<typeof attentionOptions>;
 /** The options of each kind of attention. */
 const TAKES: Readonly<Record<string, readonly (keyof typeof attentionOptions)[]>> = {
   full: [],
-  vorta: ["router", "tau", "full-branch", "routes", "tile", "window", "bucket", "rate"],
+  vorta: ["router", "tau", "full-branch", "routes", "dense-steps", "tile", "window", "bucket", "rate"],
   veda: VEDA_KEYS,
   vsa: ["sparsity"],
   sliding: ["tile", "window"],
@@ -163,7 +163,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
     );
   }
   const router = await fileIdentity("router", file), tau = values.tau ?? DEFAULT_TAU;
-  const shuffled = values.routes === "random";
+  const shuffled = values.routes === "random", denseSteps = both ? 0 : values["dense-steps"] ?? 0;
   const byAuthors = await isTorchZip(file), { path } = file;
   return {
     kind,
@@ -176,6 +176,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
       settings,
       ...both && { full: vedaHeads(veda!.options) },
       tau,
+      denseSteps,
       shuffled,
       name: path,
       notes: ({ layout: { grid }, sigmas, family }) => [
@@ -189,7 +190,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
       ],
     }),
     settings: (grid) => ({
-      ...{ ...router, tau, ...shuffled && { routes: "random" }, ...sizes(grid) },
+      ...{ ...router, tau, ...shuffled && { routes: "random" }, ...denseSteps > 0 && { denseSteps }, ...sizes(grid) },
       ...both && { fullBranch: "veda", ...veda!.record(grid) },
     }),
   };

@@ -30,9 +30,10 @@ export const vedaOptions = inGroup("Attention", {
     max: 1,
   }),
   "dense-steps": integer({
-    help: "For veda: number of first steps with full attention. They decide the layout of the picture.",
+    help: "For veda and vorta: number of first steps with full attention. They decide the layout of the picture. " +
+      "With --full-branch veda, only the heads with full attention have them.",
     elsewhere: ["warmup-steps", "first-steps"],
-    default: DEFAULT_DENSE_STEPS,
+    default: `${DEFAULT_DENSE_STEPS} for veda, 0 for vorta`,
     min: 0,
   }),
   "dense-layers": notation<readonly number[]>(
