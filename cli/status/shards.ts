@@ -163,9 +163,10 @@ async function readLog(path: string): Promise<FoundLog | undefined> {
 }
 
 function isState(value: unknown): value is ShardState {
-  const { format, shard, work, unit, total, all, files, failed, ...rest } = (value ?? {}) as Partial<ShardState>;
-  const { commandLine, process, host, pid, started, done, made, seconds } = rest;
-  const { current = "", fraction = 0, elapsed = 0, ended = 0 } = rest;
+  // Without a rest: of a long text, this would be a property for each character.
+  const state = (value ?? {}) as Partial<ShardState>;
+  const { format, shard, work, unit, total, all, files, failed, commandLine, process, host } = state;
+  const { pid, started, done, made, seconds, current = "", fraction = 0, elapsed = 0, ended = 0 } = state;
   const numbers = [shard?.index, shard?.count, total, all, pid, started, done, made, seconds, fraction, elapsed, ended];
   const areNumbers = numbers.every(Number.isFinite);
   return format === LOG_FORMAT && areNumbers && [work, unit, commandLine, process, host, current].every(isText) &&

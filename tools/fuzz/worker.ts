@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { join } from "node:path";
 import { classify } from "./classify.ts";
 import { Dice } from "./dice.ts";
 import { TARGETS } from "./targets.ts";
@@ -31,13 +30,9 @@ for (const name of ["log", "info", "warn", "error", "debug"] as const) {
 }
 
 const root = Deno.args[0]!, opened = new Map<string, (dice: Dice) => Promise<unknown>>();
-let folders = 0;
 
-async function newFolder(): Promise<string> {
-  const folder = join(root, String(folders++));
-  await Deno.mkdir(folder, { recursive: true });
-  return folder;
-}
+/** It is empty, whatever workers before this one left there. */
+const newFolder = () => Deno.makeTempDir({ dir: root, prefix: "" });
 
 async function run(number: number, work: () => Promise<unknown>): Promise<void> {
   say({ begin: number });

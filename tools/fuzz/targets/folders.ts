@@ -58,6 +58,13 @@ export const comparisons: FuzzTarget = {
 
 export const status: FuzzTarget = {
   reads: "logs of shards",
+  extremes: {
+    "a log that is one text of ten million characters": async (folder) => {
+      await Deno.mkdir(`${folder}/${LOG_FOLDER}`);
+      await Deno.writeTextFile(`${folder}/${LOG_FOLDER}/a.json`, JSON.stringify("x".repeat(1e7)));
+      return await readShards(folder);
+    },
+  },
   open: async (folder) => {
     const logs = `${folder}/${LOG_FOLDER}`, path = `${logs}/0123abcd-1-of-2.json`;
     const state = {
