@@ -1,7 +1,7 @@
 /**
  * A server for the folder that the command line names, and a program that asks it for clips, in one process: the first
- * clip, with a map of its tiles, stays; the second one is deleted when it is done. Clips are kept after every step. What
- * an earlier run left goes on.
+ * clip stays; the second one is deleted when it is done. Clips are kept after every step. What an earlier run left goes
+ * on.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { assertEquals } from "@std/assert";
 import { main } from "../../cli/program.ts";
 
 const FIRST = "00000000-0000-4000-8000-000000000001", SECOND = "00000000-0000-4000-8000-000000000002";
-const CLIP = { prompt: "a circle", attention: "veda", keep: 0.5, steps: 3, guidance: 1, "tile-map": true };
+const CLIP = { prompt: "a circle", attention: "veda", keep: 0.5, steps: 3, guidance: 1 };
 
 /** Jobs have the same identifiers in each run, because files are named by them. Temporary files have others. */
 let next: string | undefined;

@@ -1,3 +1,4 @@
+import { TilereelError } from "../../../gpu/common/errors.ts";
 import { dirname } from "node:path";
 import { ClipStore, type Identity } from "../../../cli/compare/clip_store.ts";
 import { readLike } from "../../../cli/generate/like.ts";
@@ -62,7 +63,10 @@ export const status: FuzzTarget = {
     "a log that is one text of ten million characters": async (folder) => {
       await Deno.mkdir(`${folder}/${LOG_FOLDER}`);
       await Deno.writeTextFile(`${folder}/${LOG_FOLDER}/a.json`, JSON.stringify("x".repeat(1e7)));
-      return await readShards(folder);
+      const works = await readShards(folder);
+      // As the command says it.
+      if (works.length === 0) throw new TilereelError("there is no log of a shard");
+      return works;
     },
   },
   open: async (folder) => {
