@@ -1,4 +1,3 @@
-import { TilereelError } from "../../../gpu/common/errors.ts";
 import { dirname } from "node:path";
 import { ClipStore, type Identity } from "../../../cli/compare/clip_store.ts";
 import { readLike } from "../../../cli/generate/like.ts";
@@ -7,6 +6,7 @@ import { LOG_FOLDER, LOG_FORMAT } from "../../../cli/shards/shard_log.ts";
 import { readShards } from "../../../cli/status/shards.ts";
 import { workText } from "../../../cli/status/text.ts";
 import { describeModel } from "../../../cli/info/model_description.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
 import { captionedClips } from "../../../model/training/data/captioned_clips.ts";
 import { LatentCache } from "../../../model/training/data/latent_cache.ts";
 import { recordText } from "../../../model/video/record_text.ts";
