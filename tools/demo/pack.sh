@@ -1,5 +1,5 @@
 #!/bin/bash
-# Puts into .carry/demo/ (ignored through .git/info/exclude) what a training run needs beside tools/demo: diffusers'
+# Puts into .carry/demo/ (which git ignores) what a training run needs beside tools/demo: diffusers'
 # package, which is never committed, and the tokenizer. usage: tools/demo/pack.sh DIFFUSERS_GIT_DIR
 set -euo pipefail
 cd "$(dirname "$0")/../.."
