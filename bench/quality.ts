@@ -132,7 +132,10 @@ async function bench(values: Values): Promise<void> {
     keepsReferences: runs.length > 1,
     onPrompt: (run) => saveResult(values, run),
   });
-  const complete = completePrompts(before, runs.flatMap(({ contenders }) => contenders.map(({ setting }) => setting)));
+  // Full attention's clips that were given are not among the results.
+  const made = runs.flatMap(({ contenders }) => contenders.map(({ setting }) => setting))
+    .filter((setting) => values.full === undefined || setting !== contenders[0]!.setting);
+  const complete = completePrompts(before, made);
   const prompts = (await readPrompts(values.prompts ?? DEFAULT_PROMPTS))
     .map(({ prompt }, number) => ({ prompt, number })).slice(from, from + count)
     .filter(({ number }) => !complete.has(number));

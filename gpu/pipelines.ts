@@ -48,7 +48,14 @@ export class Pipelines {
     await Promise.all(
       [...kernels].filter((kernel) => !this.#pipelines.has(kernel)).map(async (kernel) => {
         this.device.pushErrorScope("validation");
-        const { descriptor, ...made } = this.#prepare(kernel);
+        let prepared;
+        try {
+          prepared = this.#prepare(kernel);
+        } catch {
+          await this.device.popErrorScope().catch(() => undefined);
+          return;
+        }
+        const { descriptor, ...made } = prepared;
         const compiling = this.device.createComputePipelineAsync(descriptor).catch(() => undefined);
         // A lost device has no scopes. What is recorded next says so.
         const error = this.device.popErrorScope().catch(() => undefined), pipeline = await compiling;

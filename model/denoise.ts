@@ -92,7 +92,8 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   let lastRead = start;
   onProgress?.({ stage: "denoise", done: first, total });
   signal?.throwIfAborted();
-  await stepPasses.compileAhead(latents, conditionings[0]!);
+  if (first < total) await stepPasses.compileAhead(latents, conditionings[0]!, first);
+  signal?.throwIfAborted();
   for (let step = first; step < total; step++) {
     const sample: Tensor = latents;
     const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, stepPasses, split, step, sample));

@@ -135,16 +135,18 @@ export class StepPasses implements Disposable {
   }
 
   /**
-   * Compiles the kernels of the first two steps and the last, several at once, where this is the first clip of a transformer with this
-   * method of attention: on a GPU that was not used before, they would take seconds one after the other. It is of no use
-   * where blocks are streamed, which cannot be recorded in one go.
+   * Compiles the kernels of the first two steps and the last, several at once, where this is the first clip of a
+   * transformer with this method of attention: on a GPU that was not used before, they would take seconds one after the
+   * other. It is of no use where blocks are streamed, or a model has two transformers: these cannot be recorded in one go.
+   *
+   * @param first the first step that is run
    */
-  async compileAhead(latents: Tensor, conditioning: Conditioning): Promise<void> {
+  async compileAhead(latents: Tensor, conditioning: Conditioning, first: number): Promise<void> {
     const { gpu, transformer, timesteps } = this.task, method = this.method;
     const known = COMPILED.get(transformer) ?? new WeakSet();
     if (gpu.kernels.plain || !this.attention.unobserved || known.has(method)) return;
     COMPILED.set(transformer, known.add(method));
-    const steps = new Set([0, Math.min(1, timesteps.length - 1), timesteps.length - 1]);
+    const last = timesteps.length - 1, steps = new Set([first, Math.min(first + 1, last), last]);
     await gpu.compileAhead([...steps].map((step) => () => {
       gpu.countsClamps = this.#countsClamps(step);
       const selfAttention = this.attention.at(step, 0);

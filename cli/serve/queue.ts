@@ -80,6 +80,7 @@ export class Queue implements Disposable {
 
   /** Calls `listener` at every change of every job, until the signal is aborted. */
   listen(listener: Listener, signal: AbortSignal): void {
+    if (signal.aborted) return;
     this.#listeners.add(listener);
     signal.addEventListener("abort", () => this.#listeners.delete(listener));
   }

@@ -93,8 +93,8 @@ export class ShardLog implements AsyncDisposable {
    *
    * @param shard undefined for all of the work: this has a log only where shards have some, which say too little then
    * @param done what there is already
-   * @returns undefined if there is none
-   * @throws {TilereelError} if it cannot be written
+   * @returns undefined if there is none, or that of all of the work cannot be written
+   * @throws {TilereelError} if that of a shard cannot be written
    */
   static async open(
     shard: Shard | undefined,
@@ -107,6 +107,7 @@ export class ShardLog implements AsyncDisposable {
       await log.#save();
     } catch (error) {
       clearInterval(log.#timer);
+      if (!shard) return undefined;
       throw error;
     }
     return log;

@@ -75,9 +75,9 @@ function vectorsOf(
   const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
   const groups = (slices: number) => Math.ceil(tileCount / (rowsOf(headDim4) / slices)) * chosen * batch;
   // A small grid has few tiles: then several threads pool one.
-  const most = Math.min(MOST_SLICES, rowsOf(headDim4) / TILES_AT_ONCE);
+  const divides = (slices: number) => slices <= MOST_SLICES && rowsOf(headDim4) % (slices * TILES_AT_ONCE) === 0;
   let slices = 1;
-  while (groups(slices) < ENOUGH_GROUPS && 2 * slices <= most) slices *= 2;
+  while (groups(slices) < ENOUGH_GROUPS && divides(2 * slices)) slices *= 2;
   gpu.run(KERNEL({ headDim4, format: projection?.matrixFormat, second, slices }), {
     buffers: { ...{ x, order: layout.order, tiles: layout.tiles, head_ids, y }, ...projection && { projection } },
     params: { ...params, tokens, tile_count: tileCount },

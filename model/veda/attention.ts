@@ -43,7 +43,7 @@ type Groups = readonly (readonly HeadGroup<TilePattern | undefined>[])[];
 export class VedaAttention implements Disposable {
   readonly #held: DisposableStack;
   readonly #full: FullAttention;
-  /** The patterns by shape and budget, which heads share. They are made when the first step without full attention is. */
+  /** The patterns by shape and budget, which heads share. Each is made when it is used first. */
   readonly #patterns = new Map<string, TilePattern>();
   /** The groups of all heads, with and without full attention in all layers: steps have the same ones. */
   readonly #ofAll = new Map<boolean, Groups>();
@@ -121,7 +121,6 @@ export class VedaAttention implements Disposable {
     const id = `${shape} ${share}`;
     let pattern = this.#patterns.get(id);
     if (!pattern) {
-      // While the GPU computes a dense first step, this machine has the time.
       pattern = this.#held.use(new TilePattern(gpu, config, layout, shapes[shape]!, share));
       this.#patterns.set(id, pattern);
     }

@@ -75,6 +75,11 @@ Deno.test("bench:quality goes on with what it saved, and makes one table of part
         { psnr, ssim, flicker },
       ) => [psnr, ssim, flicker]);
     assertEquals(likeness(JSON.parse(await Deno.readTextFile(again)).results), likeness(results));
+    const { err: all } = await run(
+      ...options.slice(0, -1),
+      ...[again, "--count", "2", "--resume", "--full", join(dir, "clips/full")],
+    );
+    assert(!all.includes("prompt 0"), all);
 
     // A prompt without a reference is left out, and so is one that another process has.
     const share = ["--share", join(dir, "shared"), "--full", join(dir, "clips/full")];

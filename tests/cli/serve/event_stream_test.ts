@@ -11,6 +11,18 @@ Deno.test("events wait for their reader", async () => {
   assertEquals((await answer.text()).split("event: one\n").length - 1, 100);
 });
 
+Deno.test("what is sent at first arrives whole, and so does what comes then", async () => {
+  let told: Send | undefined, finish: (() => void) | undefined;
+  const many = Math.ceil(2 * MOST_UNREAD / EVENT.text.length);
+  const answer = eventStream((send, end) => {
+    for (let i = 0; i < many; i++) send("one", EVENT);
+    [told, finish] = [send, end];
+  });
+  for (let i = 0; i < 100; i++) told!("one", EVENT);
+  finish!();
+  assertEquals((await answer.text()).split("event: one\n").length - 1, many + 100);
+});
+
 Deno.test("events for a reader that does not read take no more than a bounded memory, and the server goes on", async () => {
   let sent = 0, hasEnded = false;
   const server = Deno.serve({ port: 0, hostname: "localhost", onListen() {} }, () =>
