@@ -22,11 +22,29 @@ const SHORT = 64;
 /** The number of threads that share a row, of any length. */
 export const lanesOf = (plain: boolean): Lanes => plain ? 1 : THREADS;
 
-/** The number of threads that share a row of `dim4` vec4s. */
-export const lanesFor = (plain: boolean, dim4: number): Lanes => !plain && dim4 <= SHORT ? 32 : lanesOf(plain);
+/** How a kernel works on rows of a length. */
+export interface RowForm {
+  /** The number of threads that share a row. */
+  readonly lanes: Lanes;
+  /**
+   * The vec4s that each thread holds in registers, so that a row is read once however often it is used. 0 means that they
+   * are read each time: one thread has the whole row, or it is too long.
+   */
+  readonly held: number;
+}
 
-/** A part of a kernel's name: its form, and the vec4s that a thread holds. */
-export const rowsName = (lanes: Lanes, held: number) =>
+/**
+ * The form for rows of `dim4` vec4s.
+ *
+ * @param most the most vec4s that a thread may hold. Default: those of 6144 channels, over the threads of a GPU's workgroup
+ */
+export function rowForm(plain: boolean, dim4: number, most = 12): RowForm {
+  const lanes = !plain && dim4 <= SHORT ? 32 : lanesOf(plain), each = Math.ceil(dim4 / lanes);
+  return { lanes, held: plain || each > most ? 0 : each };
+}
+
+/** A part of a kernel's name: its form. */
+export const formName = ({ lanes, held }: RowForm) =>
   lanes === 1 ? "plain" : lanes === THREADS ? `${held}` : `short_${held}`;
 
 /** The number of rows of a workgroup. */
@@ -111,29 +129,14 @@ export function runPerRow(
   gpu.run(kernel, { buffers, params, workgroups: folded(Math.ceil(params.rows / rowsOf(lanes))) });
 }
 
-/** The most vec4s of a row that a thread holds: 6144 channels, over the threads of a GPU's workgroup. */
-const MOST_HELD = 12;
-
-/**
- * How many vec4s {@link rowVectors} should hold. 0 means that they are read each time: one thread has the whole row, or
- * it is too long.
- *
- * @param most the most that it may hold
- */
-export function heldVectors(lanes: Lanes, dim4: number, most = MOST_HELD): number {
-  const each = Math.ceil(dim4 / lanes);
-  return lanes === 1 || each > most ? 0 : each;
-}
-
 /**
  * How a kernel reads the vec4s of its row of `x`, which starts at `at` and has `p.dim4` of them.
  *
  * @param read WGSL: the vec4 at an index
- * @param held vec4s that each thread holds in registers, so that a row is read once however often it is used
  * @returns WGSL that loads the held vec4s, and WGSL that runs `body` for each of the thread's vec4s, given its name and
  * its position in the row. What is held can be assigned
  */
-export function rowVectors(lanes: Lanes, held: number, read = (index: string) => `x[${index}]`) {
+export function rowVectors({ lanes, held }: RowForm, read = (index: string) => `x[${index}]`) {
   type Each = (body: (v: string, i: string) => string) => string;
   const again: Each = (body) =>
     `  for (var i = lane; i < p.dim4; i += ${lanes}u) { let v = ${read("at + i")};\n    ${body("v", "i")}\n  }`;

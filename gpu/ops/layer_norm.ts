@@ -6,16 +6,7 @@ import { groupOf, indexInPanels, panelName } from "../kernels/gemm/pack.ts";
 import { STORE_SCALE, toI8Rows, wordOfRow } from "../kernels/int8_rows.ts";
 import { memo } from "../kernels/memo.ts";
 import { countedHalves } from "../formats/halves.ts";
-import {
-  heldVectors,
-  type Lanes,
-  lanesFor,
-  lanesOf,
-  perRow,
-  rowsName,
-  rowVectors,
-  runPerRow,
-} from "../kernels/row_reduction.ts";
+import { formName, lanesOf, perRow, type RowForm, rowForm, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Operand, PackedOperand } from "./packed_operand.ts";
 import { sharedForms } from "./gemm.ts";
@@ -29,8 +20,8 @@ const PARAMS = {
 } as const;
 
 /** With `into`, the output is in that form. Rows past the last one are not written. */
-const kernel = memo(({ lanes, held, into }: { lanes: Lanes; held: number; into: OperandForm | undefined }) => {
-  const vectors = rowVectors(lanes, held), { numbers = "f32", panel } = into ?? {};
+const kernel = memo(({ into, ...form }: RowForm & { readonly into: OperandForm | undefined }) => {
+  const { lanes, held } = form, vectors = rowVectors(form), { numbers = "f32", panel } = into ?? {};
   const normalised = (v: string, i: string) => `normalised(${v}, ${i}, mean, scale_by, batch)`;
   const half = (i: string) =>
     `y[2u * (${indexInPanels(panel!, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`;
@@ -41,7 +32,7 @@ const kernel = memo(({ lanes, held, into }: { lanes: Lanes; held: number; into: 
   };
   const declarations = { f32: "", f16: countedHalves("inputs of matrix products"), i8: toI8Rows(lanes) };
   return perRow(lanes, {
-    name: `layer_norm_${rowsName(lanes, held)}${into ? `_into_${numbers}${panel ? panelName(panel) : ""}` : ""}`,
+    name: `layer_norm_${formName(form)}${into ? `_into_${numbers}${panel ? panelName(panel) : ""}` : ""}`,
     buffers: { x: read("vec4f"), scale: read("vec4f"), shift: read("vec4f"), ...outputs[numbers] },
     params: PARAMS,
     declarations: `${declarations[numbers]}
@@ -191,9 +182,9 @@ function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | unde
     };
   }
   const params = { ...vectors, rows, dim4: dim / 4, eps, affine: affine ? 1 : 0 };
-  const lanes = lanesFor(gpu.kernels.plain, dim / 4), packed = y instanceof PackedOperand ? y : undefined;
-  const source = kernel({ lanes, held: heldVectors(lanes, dim / 4), into: packed?.form });
+  const form = rowForm(gpu.kernels.plain, dim / 4), packed = y instanceof PackedOperand ? y : undefined;
+  const source = kernel({ ...form, into: packed?.form });
   const outputs = { y: packed?.tensor ?? y as Tensor, ...packed?.scale && { scales: packed.scale } };
-  runPerRow(gpu, source, { x, scale, shift, ...outputs }, params, lanes);
+  runPerRow(gpu, source, { x, scale, shift, ...outputs }, params, form.lanes);
   return { scale, shift, params };
 }

@@ -4,32 +4,24 @@ import { read, write } from "../kernel.ts";
 import { panelName, type PanelShape } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
 import { STORE_SCALE, toI8Rows, wordOfRow } from "../kernels/int8_rows.ts";
-import {
-  heldVectors,
-  type Lanes,
-  lanesFor,
-  perRow,
-  rowsName,
-  rowVectors,
-  runPerRow,
-} from "../kernels/row_reduction.ts";
+import { formName, perRow, type RowForm, rowForm, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** The widened activations of Wan 14B, 13824 channels. */
 const MOST_HELD = 28;
 
-interface Quantising {
-  readonly lanes: Lanes;
-  readonly held: number;
+interface Quantising extends RowForm {
   readonly format: MatrixFormat;
   /** The panels that the output is written in. */
   readonly panel: PanelShape | undefined;
 }
 
-const kernel = memo(({ lanes, held, format, panel }: Quantising) => {
-  const { four } = format.read, vectors = rowVectors(lanes, held, (i) => `turned(unpack4(${four.read("x", i)}))`);
+const kernel = memo(({ format, panel, ...form }: Quantising) => {
+  const { lanes } = form,
+    { four } = format.read,
+    vectors = rowVectors(form, (i) => `turned(unpack4(${four.read("x", i)}))`);
   return perRow(lanes, {
-    name: `quantise_${rowsName(lanes, held)}_${format}${panel ? `_into_${panelName(panel)}` : ""}`,
+    name: `quantise_${formName(form)}_${format}${panel ? `_into_${panelName(panel)}` : ""}`,
     buffers: { x: read(four.element), y: write("u32"), scales: write("f32") },
     params: { dim4: "u32" },
     declarations: `${toI8Rows(lanes)}${four.declare("x")}${four.unpack4}`,
@@ -54,9 +46,8 @@ ${vectors.each((v, i) => `y[${wordOfRow(i, panel)}] = four_i8(${v} * inverse);`)
  * not finite
  */
 export function quantiseInto(gpu: Gpu, x: Tensor, y: Tensor, scales: Tensor, panel?: PanelShape): void {
-  const k = x.dim(-1), lanes = lanesFor(gpu.kernels.plain, k / 4);
+  const k = x.dim(-1), form = rowForm(gpu.kernels.plain, k / 4, MOST_HELD);
   if (k % (panel ? 16 : 4) !== 0) throw new Error(`rows of ${k} cannot be quantised`);
-  const held = heldVectors(lanes, k / 4, MOST_HELD);
-  const source = kernel({ lanes, held, format: x.matrixFormat, panel });
-  runPerRow(gpu, source, { x, y, scales }, { rows: x.size / k, dim4: k / 4 }, lanes);
+  const source = kernel({ ...form, format: x.matrixFormat, panel });
+  runPerRow(gpu, source, { x, y, scales }, { rows: x.size / k, dim4: k / 4 }, form.lanes);
 }

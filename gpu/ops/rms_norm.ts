@@ -1,16 +1,7 @@
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
-import {
-  heldVectors,
-  type Lanes,
-  lanesFor,
-  lanesOf,
-  perRow,
-  rowsName,
-  rowVectors,
-  runPerRow,
-} from "../kernels/row_reduction.ts";
+import { formName, lanesOf, perRow, type RowForm, rowForm, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
 const PARAMS = {
@@ -24,10 +15,10 @@ const PARAMS = {
   rotated: "u32",
 } as const;
 
-const kernel = memo(({ lanes, held }: { lanes: Lanes; held: number }) => {
-  const vectors = rowVectors(lanes, held);
-  return perRow(lanes, {
-    name: `rms_norm_${rowsName(lanes, held)}`,
+const kernel = memo((form: RowForm) => {
+  const vectors = rowVectors(form);
+  return perRow(form.lanes, {
+    name: `rms_norm_${formName(form)}`,
     buffers: { x: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), y: write("vec4f") },
     params: PARAMS,
     body: `  let at = min(row, p.rows - 1u) * p.dim4;
@@ -115,8 +106,8 @@ export function rmsNorm(
     ...{ rows, dim4: dim / 4, eps, rows_per_token: x.dim(-1) / dim, tokens: x.dim(-2) },
     ...{ head_dim4: rope ? table.dim(1) / 2 : 1, rotated: rope ? table.dim(0) : 0 },
   };
-  const { plain } = gpu.kernels, lanes = lanesFor(plain, dim / 4);
-  runPerRow(gpu, kernel({ lanes, held: heldVectors(lanes, dim / 4) }), { x, weight, rope: table, y }, params, lanes);
+  const { plain } = gpu.kernels, form = rowForm(plain, dim / 4);
+  runPerRow(gpu, kernel(form), { x, weight, rope: table, y }, params, form.lanes);
   gpu.tape?.record(y, [x], (dy) => {
     const dx = gpu.tensor(x.shape);
     runPerRow(gpu, backwardKernel(plain), { x, dy, weight, rope: table, dx }, params);
