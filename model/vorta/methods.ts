@@ -111,11 +111,11 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
       const full = await options.full?.prepare(task);
       if (full) cleanUp.use(full);
       const fullHeads = byStep.map((step) => step.map((route) => [...route.keys()].filter((h) => route[h] === FULL)));
+      const delegateIn = (step: number) => step < denseSteps ? undefined : full;
       const pairs = (step: number, pass: number, layer: number, head: number) => {
         const branch = byStep[step]![layer]![head]!;
-        return full && branch === FULL && step >= denseSteps
-          ? full.pairs(step, pass, layer, head)
-          : passes.of(pass).pairs[BRANCHES[branch]!];
+        const delegate = branch === FULL ? delegateIn(step) : undefined;
+        return delegate ? delegate.pairs(step, pass, layer, head) : passes.of(pass).pairs[BRANCHES[branch]!];
       };
       const sparse = BRANCHES.find((branch, i) => branch !== "full" && all.includes(i));
       const whyFull = full
@@ -128,8 +128,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
       const held = cleanUp.move();
       return {
         unobserved: !task.onTiles,
-        at: (step, pass) =>
-          passes.of(pass).routed(byStep[step]!, step < denseSteps ? undefined : full?.at(step, pass, fullHeads[step]!)),
+        at: (step, pass) => passes.of(pass).routed(byStep[step]!, delegateIn(step)?.at(step, pass, fullHeads[step]!)),
         report: (ran) => {
           const density = densityOf(task, pairs, ran);
           return {
