@@ -161,8 +161,8 @@ export interface GenerateOptions {
   readonly onState?: (state: SamplingState) => Promise<void> | void;
   /**
    * Milliseconds from one state to the next, at least, because they are read from the GPU. The last step has one, too,
-   * where the steps took so long together. The first two of a run have none: nobody knows yet how long they take. With 0, each step has one. A clip whose memory runs out goes on from the last
-   * state that was read. Default: 1000
+   * where the steps took so long together. The first two of a run have none: nobody knows yet how long they take. With 0,
+   * each step has one. A clip whose memory runs out goes on from the last state that was read. Default: 1000
    */
   readonly stateInterval?: number;
   /**

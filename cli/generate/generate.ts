@@ -278,7 +278,10 @@ function inFolder({ out }: ReadyClip, values: GenerateValues): string {
   return relative(folderOf(values), out);
 }
 
-/** The log of a shard or of a whole batch, where there is one. Random seeds are no part of what its work is: each shard has its own. */
+/**
+ * The log of a shard or of a whole batch, where there is one. Random seeds are no part of what its work is: each shard has
+ * its own.
+ */
 async function shardLog({ shard, clips, batch, values }: Plan, done: number): Promise<ShardLog | undefined> {
   if (values.prompts === undefined) return undefined;
   const { model, modelDigest } = batch[0]!.record;

@@ -27,7 +27,7 @@ export const SAVING = {
   /** The shortest time of a clip that is kept. */
   clipTakes: 120_000,
   every: 60_000,
-  /** How often it is read from the GPU how far a clip is: what a lost one costs, or a step if that takes longer, or the first three. */
+  /** How often it is read from the GPU how far a clip is: what a lost one costs, or a step, or the first three, if longer. */
   read: 1000,
 };
 

@@ -84,7 +84,8 @@ export interface AttentionMethod {
 /** Attention that is prepared for one clip. It holds GPU memory until it is disposed of. */
 export interface PreparedAttention extends Disposable {
   /**
-   * Whether nobody is told of what it computes: steps may then be recorded once more, to compile their kernels. Default: no
+   * Whether nobody is told of what it computes: steps may then be recorded once more, to compile their kernels.
+   * Default: no
    */
   readonly unobserved?: boolean;
   /**

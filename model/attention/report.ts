@@ -9,7 +9,7 @@ export interface AttentionReport {
    * which tiles are kept, so they count with the mean size.
    */
   readonly density: number;
-  /** How many steps and layers had full attention because that was asked for; `density` counts them. For Veda, also none. */
+  /** How many steps and layers had full attention, as was asked for; `density` counts them. For Veda, also none. */
   readonly dense?: { readonly steps: number; readonly layers: number };
   /** A clause that says why nothing was left out, where a sparse method has a density of 1. */
   readonly whyFull?: string;
