@@ -236,14 +236,3 @@ function goalText({ goals = {} }: Row): string {
 function significant(value: number): string {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }
-
-/** Whole clips of HunyuanVideo on Dawn, in Markdown. */
-export function clipsTable(results: Results): string {
-  const prefix = "hunyuan/", rows = results.figures("dawn", "f16").filter(({ id }) => id.startsWith(prefix));
-  const [first] = rows;
-  if (!first) return "Not measured.";
-  return markdownTable([
-    ["HunyuanVideo, 720p, 117 frames, Dawn", "s", "ratio"],
-    ...rows.map(({ id, value }) => [id.slice(prefix.length), value.toFixed(0), (first.value / value).toFixed(2)]),
-  ]);
-}

@@ -22,6 +22,7 @@ import { normalTensor } from "../random.ts";
 import { type ModelShape, SHAPES, wan } from "../shapes.ts";
 import { full, type TimedMethod, veda, vorta } from "../steps/methods.ts";
 import { noAttention, openTransformer } from "../steps/transformer.ts";
+import { timeDemoClips } from "./demo_clips.ts";
 
 /** One measured number. */
 export interface Figure {
@@ -103,7 +104,9 @@ export const SECTIONS = {
   step14: { precisions: "both", measure: (context) => steps(context, "14b", [0.1]) },
   waver: { precisions: "both", measure: waver },
   tokens: { precisions: "both", measure: (context) => overTokens(context, [0, 1, 4, 5]) },
-  hunyuan: { precisions: "auto", measure: hunyuan },
+  hunyuan: { precisions: "auto", measure: (context) => clips(context, "hunyuan") },
+  clips14: { precisions: "auto", measure: (context) => clips(context, "14b") },
+  demo: { precisions: "auto", measure: demo },
 } as const satisfies Record<string, Section>;
 
 export type SectionName = keyof typeof SECTIONS;
@@ -229,17 +232,30 @@ async function waver({ gpu, size, add }: Context): Promise<void> {
   }
 }
 
-/** Whole clips of HunyuanVideo: full attention, VORTA, PAB, few steps, and all together. */
-async function hunyuan({ gpu, size, add }: Context): Promise<void> {
-  const run = await headlineOf(gpu, size, ["hunyuan"]);
+/** Whole clips of a model: full attention, VORTA, PAB, few steps, and all together. */
+async function clips({ gpu, size, add }: Context, name: "hunyuan" | "14b"): Promise<void> {
+  const run = await headlineOf(gpu, size, [name]);
   for (const row of run.rows) {
-    add({ id: `hunyuan/${row.clip}`, value: secondsOf(row), unit: "s", note: row.attention });
+    add({ id: `${name}/${row.clip}`, value: secondsOf(row), unit: "s", note: row.attention });
   }
   const { decode } = run.rows[0] ?? {};
-  if (decode !== undefined) add({ id: "decode/hunyuan", value: decode, unit: "s" });
+  if (decode !== undefined) add({ id: `decode/${name}`, value: decode, unit: "s" });
 }
 
-async function headlineOf(gpu: Gpu, size: Size, models: readonly ["waver"] | readonly ["hunyuan"]) {
+/** Whole clips of the demo model, with the choices that it was trained to make. */
+async function demo({ gpu, size, add }: Context): Promise<void> {
+  await timeDemoClips(gpu, size, ({ setting, density, denoise, decode, step, kernels }) => {
+    const id = `demo/${setting}`;
+    add({ id: `${id}/denoising`, value: denoise, unit: "s", density });
+    add({ id: `${id}/decoding`, value: decode, unit: "s" });
+    add({ id: `${id}/step`, value: step, unit: "s" });
+    for (const [group, ms] of Object.entries(kernels ?? {})) {
+      add({ id: `${id}/kernels/${group}`, value: ms, unit: "ms" });
+    }
+  });
+}
+
+async function headlineOf(gpu: Gpu, size: Size, models: NonNullable<Parameters<typeof measureHeadline>[2]["models"]>) {
   const on = { adapter: "", source: "", precision: "" };
   const run = await measureHeadline(gpu, on, { size, models, samples: 1, "longest-decode": 8 });
   if (run.failures.length > 0) throw new Error(run.failures.map(({ what, why }) => `${what}: ${why}`).join("; "));

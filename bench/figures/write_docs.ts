@@ -6,6 +6,7 @@
  */
 import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { exists } from "../../model/files/file_error.ts";
 import { flag } from "../../tools/program/options.ts";
 import { runAsProgram } from "../../tools/program/run_command.ts";
 import { withParts } from "../doc_parts.ts";
@@ -13,16 +14,24 @@ import { readMeasured } from "../targets/measured.ts";
 import { countSettings, estimatesTable, ratesOf, ratesText } from "./estimates.ts";
 import { Results, type Stored } from "./measured.ts";
 import { type Plot, stepPlot, svgOf, tokensPlot } from "./plots.ts";
-import { clipsTable, figuresTable } from "./rows.ts";
+import { clipsTable, clipsText, demoKernels, demoTimes } from "./clip_tables.ts";
+import { figuresTable } from "./rows.ts";
 
 const ROOT = join(import.meta.dirname!, "../..");
 const STORED = "docs/figures.json";
 
-/** The generated parts of documents by their names: they stand between `<!-- figures: NAME -->` and `<!-- end -->`. */
-const PARTS: Readonly<Record<string, (results: Results) => string>> = {
+/**
+ * The generated parts of documents by their names: they stand between `<!-- figures: NAME -->` and `<!-- end -->`. One
+ * that is undefined, because nothing of it was measured, stays as it is.
+ */
+const PARTS: Readonly<Record<string, (results: Results) => string | undefined>> = {
   about: ({ about: { adapter, date, commit } }) => `One ${adapter}, ${date}, commit ${commit}.`,
   table: figuresTable,
-  clips: clipsTable,
+  "HunyuanVideo": (results) => clipsTable(results, "hunyuan", "HunyuanVideo, 720p, 117 frames"),
+  "Wan 14B": (results) => clipsTable(results, "14b", "Wan 14B, 720p, 77 frames"),
+  "clips": clipsText,
+  "demo, times": demoTimes,
+  "demo, kernels": demoKernels,
   estimates: estimatesTable,
 };
 
@@ -32,7 +41,7 @@ const PLOTS: Readonly<Record<string, (results: Results) => Plot>> = {
   "docs/attention_over_tokens.svg": tokensPlot,
 };
 
-const DOCUMENTS = ["docs/performance.md", "README.md"];
+const DOCUMENTS = ["docs/performance.md", "docs/quality.md", "README.md"];
 /** In it, the rates stand between `// figures: rates` and `// end`. */
 const RATES_FILE = "model/estimate/rates.ts";
 
@@ -64,6 +73,14 @@ export function readStored(): Stored {
   return JSON.parse(Deno.readTextFileSync(join(ROOT, STORED)));
 }
 
+/** The commit whose program run.sh ran, or the checkout's. */
+async function commitOf(folders: readonly string[]): Promise<string> {
+  const files = folders.map((folder) => join(folder, "commit"));
+  for (const file of files) if (await exists(file)) return (await Deno.readTextFile(file)).trim();
+  const { stdout } = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"], cwd: ROOT }).output();
+  return new TextDecoder().decode(stdout).trim();
+}
+
 /**
  * The content of docs/figures.json from folders of results.
  *
@@ -81,8 +98,7 @@ async function stored(folders: readonly string[], known: Stored["torch"]): Promi
       "the figures are of small sizes, which are for rehearsals: run run.sh figures without SIZE=small",
     );
   }
-  const { stdout } = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"], cwd: ROOT }).output();
-  return { commit: new TextDecoder().decode(stdout).trim(), runs: figures, torch: [newestOf([...known, ...torch])] };
+  return { commit: await commitOf(folders), runs: figures, torch: [newestOf([...known, ...torch])] };
 }
 
 /** All results of PyTorch in one run; of those of the same name, the last. */

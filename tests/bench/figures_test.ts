@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { clipShapeOf, measuredRates, ratesOf } from "../../bench/figures/estimates.ts";
 import { Results, type Stored } from "../../bench/figures/measured.ts";
 import { stepPlot, svgOf, ticksFor, tokensPlot } from "../../bench/figures/plots.ts";
-import { clipsTable, figuresTable } from "../../bench/figures/rows.ts";
+import { clipsTable, clipsText, demoKernels, demoTimes } from "../../bench/figures/clip_tables.ts";
+import { figuresTable } from "../../bench/figures/rows.ts";
 import type { Figure } from "../../bench/figures/sections.ts";
 import { filled, generated, newestOf, readStored } from "../../bench/figures/write_docs.ts";
 import { clipSeconds, clipWork } from "../../model/estimate/clip_time.ts";
@@ -39,8 +40,19 @@ function made(source: string): Stored["runs"][number] {
       ...of("attention/32760/veda 0.1", 4, { tokens: 32760 }),
       ...of("waver/veda 0.05", 200, { note: "Waver, 189 frames" }),
       ...of("decode/480p", 4),
+      ...of("clip/fastwan", 4),
       ...of("hunyuan/50 steps", 3000),
+      ...of("hunyuan/50 steps, VORTA", 1500),
       ...of("hunyuan/6 steps", 300),
+      ...of("demo/full/denoising", 1, { density: 1 }),
+      ...of("demo/full/decoding", .2),
+      ...of("demo/full/step", .05),
+      ...of("demo/full/kernels/dense attention", 800),
+      ...of("demo/veda keep=0.1/denoising", .25, { density: .145 }),
+      ...of("demo/veda keep=0.1/decoding", .2),
+      ...of("demo/veda keep=0.1/step", .0125),
+      ...of("demo/veda keep=0.1/kernels/attention by a plan", 90),
+      ...of("demo/veda keep=0.1/kernels/the rest", 110),
     ],
   };
 }
@@ -73,7 +85,20 @@ Deno.test("the table has each figure beside its goal and PyTorch's, and what rea
   // The goal is for more frames than were measured.
   assertEquals(rowOf(table, "…, Veda at keep 0.05, ms")!.slice(2, 4), ["200", "100"]);
   assertEquals(rowOf(table, "its efficiency, 32,760 tokens"), undefined);
-  assertEquals(rowOf(clipsTable(RESULTS), "6 steps"), ["6 steps", "300", "10.00"]);
+});
+
+Deno.test("clips have their ratio to full attention, and a table of which nothing was measured stays", () => {
+  assertEquals(rowOf(clipsTable(RESULTS, "hunyuan", "HunyuanVideo")!, "6 steps"), ["6 steps", "300", "10.00"]);
+  assertEquals(clipsTable(RESULTS, "14b", "Wan 14B"), undefined);
+  assertEquals(clipsText(RESULTS), "2.0 s for FastWan in int8, and 25 min for HunyuanVideo with VORTA in f16");
+  assertEquals(rowOf(demoTimes(RESULTS)!, "full")!.slice(1), ["100.0%", "1.00", "", "50", "1.20", ""]);
+  const veda = "veda keep=0.1";
+  assertEquals(rowOf(demoTimes(RESULTS)!, veda)!.slice(1), ["14.5%", "0.25", "4.00×", "13", "0.45", "2.67×"]);
+  assertEquals(rowOf(demoKernels(RESULTS)!, veda)!.slice(1), ["0", "90", "0", "0", "110", "200"]);
+  const none = new Results({ ...RESULTS.stored, runs: [] }), text = "a <!-- figures: clips -->2 s<!-- end -->.";
+  for (const table of [clipsText, demoTimes, demoKernels]) assertEquals(table(none), undefined);
+  assertEquals(filled(text, none), text);
+  assertEquals(filled(text, RESULTS), `a <!-- figures: clips -->${clipsText(RESULTS)}<!-- end -->.`);
 });
 
 Deno.test("plots are SVG with a line for each program, with the points where they belong", () => {
@@ -104,7 +129,7 @@ Deno.test("the generated parts of the docs are made from docs/figures.json", asy
     );
   }
   assertEquals(
-    filled("a <!-- figures: about --> old <!-- end --> b", RESULTS),
+    filled("a <!-- figures: about -->\n\nold\n\n<!-- end --> b", RESULTS),
     "a <!-- figures: about -->\n\nOne H200, 2026-11-30, commit c0ffee.\n\n<!-- end --> b",
   );
 });

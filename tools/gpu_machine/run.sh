@@ -5,7 +5,8 @@
 #
 # usage: run.sh GROUP|JOB...
 #
-#   figures   every figure of docs/performance.md, the most important first   9 minutes
+#   figures   every figure of docs/performance.md and the times of docs/quality.md: figures-dawn, figures-clips and
+#             figures-deno   10 minutes; on two GPUs 5: figures-dawn on one, the others on the other, a GPU_KIT for each
 #   all       kernels, then steps, then memory
 #   kernels   info, check, bench, sparse, parity            4 to 10 minutes
 #   steps     info, torch, step, step14, sparse14           5 to 10 minutes
@@ -51,6 +52,7 @@ unpack() {
 
 for archive in program.tar.xz ../data/data.tar.xz ../references/references.tar.xz; do unpack "$here/$archive" || exit 1; done
 cd "$program" || exit 1
+cp commit "$results/"
 
 left() { echo $((SECONDS_LEFT - ($(date +%s) - begun))); }
 
@@ -154,15 +156,22 @@ mkdir -p "$results/check" && ln -sfn "$program/tests/fixtures/tiny_hd128" "$resu
 run() {
   # shellcheck disable=SC2086  # options are several words
   case $1 in
-    figures)
-      # What is compared comes first on each of the three; the rest of each follows. A part begins nothing new after its
-      # seconds, so that it is not stopped in the middle of a measurement.
+    figures) for part in figures-dawn figures-clips figures-deno; do run $part; done ;;
+    # What is compared comes first on each. A part begins nothing new after its seconds, so that it is not stopped in the
+    # middle of a measurement.
+    figures-dawn)
       figures core dawn 150 "gemm,sparse,step,clip"
       job torch 105 bash -c 'py torch_baseline.py "$@" --save "$results/torch.json"' torch $torch
-      figures core deno 110 "gemm,step,sparse,clip"
       figures more dawn 150 "tune,step14,waver,tokens"
-      figures more deno 90 "tune,step14,tokens"
-      figures clips dawn 100 "hunyuan"
+      ;;
+    # The demo model is in the part data of pack.sh.
+    figures-clips)
+      figures clips dawn 100 "hunyuan,clips14"
+      lacks figures-demo demo || figures demo dawn 80 demo
+      ;;
+    figures-deno)
+      figures core deno 110 "gemm,step,sparse,clip"
+      figures more deno 120 "tune,step14,tokens"
       ;;
     all) for part in kernels steps memory; do run $part; done ;;
     kernels) for part in info check bench sparse parity; do run $part; done ;;
