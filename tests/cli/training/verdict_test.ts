@@ -40,20 +40,22 @@ Deno.test("the verdict on scores of tiles: the figures of docs/quality.md, and w
       ...{ steps: 500, loss: falling(0.1), recall: { first: 0.3, last: recall }, kept: falling(kept), keep },
       ...{ planned: true, ...rest },
     });
-  has(verdict(0.864, 0.8, 0.5), "good", "86 %", "80 %");
-  has(verdict(0.784, 0.63, 0.25), "fair", "--keep");
-  has(verdict(0.58, 0.37, 0.125), "poor", "37 %");
-  has(verdict(0.318, 0.37, 0.125), "poor", "need no training");
-  has(verdict(0.864, 0.8, 0.5, { steps: 20 }), "unknown", "--resume");
-  has(verdict(0.864, 0.8, 0.5, { planned: false }), "good", "search tiles");
+  has(verdict(0.936, 0.606, 0.2), "good", "94 %", "61 %", "at most 3 %");
+  has(verdict(0.92, 0.482, 0.1), "fair", "a tenth", "--keep");
+  has(verdict(0.903, 0.384, 0.05), "poor", "38 %");
+  has(verdict(0.3, 0.7, 0.25), "poor", "blind choice");
+  has(verdict(0.936, 0.606, 0.2, { steps: 20 }), "unknown", "--resume");
+  has(verdict(0.936, 0.606, 0.2, { planned: false }), "good", "search tiles");
+  has(verdict(0.936, 0.606, 0.2, { recall: { first: 0.935, last: 0.936 } }), "good", "second-order");
+  assertEquals(verdict(0.936, 0.606, 0.2).advice, []);
 });
 
 Deno.test("the verdict on shapes of tiles", () => {
   const verdict = (ours: number, theirs: number) => searchVerdict({ ours, theirs, keep: 0.25, single: "2x4x4" });
-  has(verdict(0.04, 0.07), "good");
-  has(verdict(0.1, 0.14), "fair", "--keep");
-  has(verdict(0.274, 0.495), "poor");
-  has(verdict(0.1, 0.1), "fair", "--tile-shape 2x4x4");
+  has(verdict(0.095, 0.11), "good", "9.5 %");
+  has(verdict(0.175, 0.19), "fair", "--keep");
+  has(verdict(0.265, 0.3), "poor");
+  has(verdict(0.175, 0.175), "fair", "--tile-shape 2x4x4");
 });
 
 Deno.test("a log's first and last steps; a damaged one is refused", () =>
