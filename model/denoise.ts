@@ -146,7 +146,7 @@ async function stepVelocity(
 ): Promise<Tensor> {
   const all = passes.map(({ conditioning }, pass) => ({ pass, conditioning }));
   using owned = new TensorOwner(gpu);
-  const asked = split?.ask(step, latents), here = asked ? all.slice(0, DISTANT) : all;
+  const asked = await split?.ask(step, latents), here = asked ? all.slice(0, DISTANT) : all;
   const velocities = owned.adopt(await stepPasses.predict(step, latents, here));
   if (asked) {
     const answer = await asked.answer();

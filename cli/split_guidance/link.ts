@@ -68,6 +68,7 @@ export class AssistantLink implements Disposable {
         const message = stepMessage(step, clip.shape, latents);
         return velocityOf(await connection.ask(message, "velocity", Infinity, signal), step, clip);
       },
+      sent: () => connection.sent(),
       [Symbol.dispose]: () => connection.isIdle ? connection.send(END) : connection.close(),
     };
   }
@@ -183,6 +184,11 @@ class Connection {
   send(message: Message): void {
     if (this.socket.readyState !== WebSocket.OPEN) return this.#lose(new PartnerLostError(`${this.name} has gone`));
     for (const frame of framesOf(message)) this.socket.send(frame);
+  }
+
+  /** Waits until all that was sent has left this process, or it is closed. */
+  async sent(): Promise<void> {
+    while (this.isOpen && this.socket.bufferedAmount > 0) await new Promise((resolve) => setTimeout(resolve));
   }
 
   /** Whether it is open, and no answer is missing. */

@@ -118,6 +118,7 @@ class AssistedPass implements DistantPass {
     const { gpu, clip } = this, { passes, pass } = await this.#prepared();
     using owned = new TensorOwner(gpu);
     const sample = owned.adopt(gpu.upload(latents, clip.shape));
+    await passes.compileAhead(sample, pass.conditioning, step);
     const [velocity] = owned.adopt(await passes.predict(step, sample, [pass]));
     return { velocity: await gpu.read(velocity!), ...passes.work(step, DISTANT) };
   }

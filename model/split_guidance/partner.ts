@@ -57,6 +57,11 @@ export interface DistantPass extends Disposable {
    * @throws {PartnerLostError} if the partner has gone or cannot go on: the rest of the clip is made without it
    */
   velocity(step: number, latents: Float32Array): Promise<DistantVelocity>;
+  /**
+   * Waits until the latents of the last question have left this process, or never will. The pass that is computed here is
+   * recorded after that: it would keep them from leaving. Default: they leave at once
+   */
+  sent?(): Promise<void>;
 }
 
 /** A partner's prediction. */

@@ -72,12 +72,19 @@ export class SplitPass implements Disposable {
     }
   }
 
-  /** Sends the latents of a step. Call this before other work of the step is recorded, which they would wait for. */
-  ask(step: number, latents: Tensor): Asked | undefined {
-    const distant = this.#distant, start = performance.now();
+  /**
+   * Sends the latents of a step, and waits until they have left. Call this before other work of the step is recorded: they
+   * would wait for it, and the partner, who begins later than this process by the time on the way, is who is waited for.
+   *
+   * @throws the device's error, if the latents cannot be read
+   */
+  async ask(step: number, latents: Tensor): Promise<Asked | undefined> {
+    const distant = this.#distant;
     if (!distant) return undefined;
-    const answer = this.gpu.read(latents).then((numbers) => distant.velocity(step, numbers));
+    const answer = distant.velocity(step, await this.gpu.read(latents));
     answer.catch(() => {/* told where it is waited for */});
+    await distant.sent?.();
+    const start = performance.now();
     return { answer: () => this.#received(step, answer, start, latents.shape) };
   }
 

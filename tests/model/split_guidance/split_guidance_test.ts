@@ -75,6 +75,7 @@ function partnerOf(
           asked.push(step);
           return (changed.velocity ?? pass.velocity.bind(pass))(step, latents);
         },
+        ...changed.sent && { sent: changed.sent },
         [Symbol.dispose]: () => pass[Symbol.dispose](),
       };
     },
@@ -186,6 +187,31 @@ testBoth(
     assertEquals(cached.asked, []);
   },
 );
+
+testBoth("split guidance: nothing is recorded here until a step's latents have left", demo, async (both) => {
+  const { assistant, gpu } = both, { run } = gpu, events: string[] = [];
+  const partner = partnerOf(assistant, {}, (pass) => ({
+    velocity: (step, latents) => {
+      events.push(`ask ${step}`);
+      return pass.velocity(step, latents);
+    },
+    sent: async () => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      events.push("sent");
+    },
+  }));
+  gpu.run = (...dispatch) => {
+    if (events.at(-1) !== "record") events.push("record");
+    run.apply(gpu, dispatch);
+  };
+  try {
+    await sampled(both, { ...CLIP, partner });
+  } finally {
+    gpu.run = run;
+  }
+  const asked = events.slice(events.indexOf("ask 0"));
+  assertEquals(asked, [0, 1, 2].flatMap((step) => [`ask ${step}`, "sent", "record"]));
+});
 
 testBoth("split guidance: a partner that fails is done without", demo, async (both) => {
   const { assistant } = both, alone = await sampled(both, CLIP);
