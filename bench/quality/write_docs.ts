@@ -7,6 +7,7 @@ import { basename, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { runAsProgram } from "../../tools/program/run_command.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
+import { studySettings } from "../../tools/program/clip/study.ts";
 import { withParts } from "../doc_parts.ts";
 import { mean, tableOf } from "../table.ts";
 import type { ClipFigures } from "./clip_figures.ts";
@@ -56,7 +57,7 @@ type Column = (row: Row) => string;
 /** The tables by their names. Of each: the sizes, the settings as far as they were measured, and the columns. */
 const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measured>>) => string>> = {
   "study, figures": (all) =>
-    table(rowsOf(all, ["512"], studied), {
+    table(studyRows(all), {
       "attention": setting,
       "density": density(1),
       ...all["512"]?.times.results.length && {
@@ -71,7 +72,7 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
       },
     }),
   "study, scores": (all) =>
-    table(rowsOf(all, ["512"], studied), {
+    table(studyRows(all), {
       "attention": setting,
       ...scores,
       "not twice": share("once"),
@@ -136,7 +137,12 @@ const scores: Readonly<Record<string, Column>> = {
   "motion": scoreWithInterval("motion"),
   "all six": scoreWithInterval("all"),
 };
-const studied = (name: string) => !name.includes("int8");
+/** The study's settings that were measured, in its order. */
+function studyRows(all: Readonly<Record<string, Measured>>): Row[] {
+  const names = ["full", ...studySettings().map(({ name }) => name)];
+  return rowsOf(all, ["512"], (name) => names.includes(name))
+    .sort((a, b) => names.indexOf(a.setting) - names.indexOf(b.setting));
+}
 
 if (import.meta.main) {
   await runAsProgram({

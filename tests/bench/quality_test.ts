@@ -151,13 +151,13 @@ Deno.test("deno task quality makes tables of the prompts that every setting has,
     await save("2/judged-512.json", { full: { 2: mark(true) }, vorta: { 0: mark(true), 2: mark(false) } });
     await save("2/times-study.json", { results: [{ setting: "full", clips: [clip(0)] }] });
     const text = documentOf(
-      "a <!-- quality: study, figures --> old <!-- end --> b <!-- quality: study, scores --> <!-- end -->",
+      "a\n\n<!-- quality: study, figures -->\n\nold\n\n<!-- end -->\n\n<!-- quality: study, scores -->\n\n<!-- end -->",
       await readMeasured([join(dir, "1"), join(dir, "2")]),
     );
     const cells = text.split("\n").map((line) => line.split("|").map((cell) => cell.trim()));
     const rowsOf = (name: string) => cells.filter(([, first]) => first === name).map((row) => row.slice(2));
     assert(
-      text.startsWith("a <!-- quality: study, figures -->\n\n2 prompts at 512×512:") && !text.includes("old"),
+      text.startsWith("a\n\n<!-- quality: study, figures -->\n\n2 prompts at 512×512:") && !text.includes("old"),
       text,
     );
     assertEquals(rowsOf("full")[0]!.slice(0, 4), ["50.0 %", "2.00", "1.00×", "3.00"]);
