@@ -5,6 +5,7 @@
  */
 import { basename, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { exists } from "../../model/files/file_error.ts";
 import { runAsProgram } from "../../tools/program/run_command.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
 import { studySettings } from "../../tools/program/clip/study.ts";
@@ -16,6 +17,9 @@ import { completePrompts, merged, type QualityRun, readRun, type SettingResult }
 
 const ROOT = join(import.meta.dirname!, "../..");
 const DOCUMENT = "docs/quality.md";
+
+/** What the largest size is called of other prompts, whose results are in a folder of this name. */
+const VALIDATION = "validation";
 
 /** The judge's scores that count in "all six". */
 const SCORES = ["color", "shape", "motion", "background", "count", "both"];
@@ -77,6 +81,13 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
       ...scores,
       "not twice": share("once"),
       "stays itself": share("same"),
+    }),
+  // Prompts that settings are chosen with, so that the study's prompts are only for the result.
+  "validation": (all) =>
+    table(rowsOf(all, [VALIDATION], () => true), {
+      ...{ "setting": setting, "density": density(1) },
+      "PSNR, dB": likeness["PSNR, dB"]!,
+      ...scores,
     }),
   "int8": (all) =>
     table(rowsOf(all, ["128", "256", "512"], (name) => /^(full|vorta|veda keep.0\.(25|1))(, int8)?$/.test(name)), {
@@ -171,7 +182,8 @@ export function documentOf(text: string, measured: Readonly<Record<string, Measu
 
 /**
  * What is in folders, by size: SIZE-LIST-PROCESS.json, judged-SIZE.json, recall-SIZE.json, times-NAME.json for the
- * largest. Several folders have different prompts of the same settings; of a prompt that two have, the last counts.
+ * largest, and the folder validation with such files. Several folders have different prompts of the same settings; of a
+ * prompt that two have, the last counts.
  */
 export async function readMeasured(folders: readonly string[]): Promise<Record<string, Measured>> {
   const paths = (await Promise.all(
@@ -188,7 +200,12 @@ export async function readMeasured(folders: readonly string[]): Promise<Record<s
   const sizes = [...new Set(paths.flatMap((path) => /^(\d+)-.*\.json$/.exec(basename(path))?.[1] ?? []))];
   if (sizes.length === 0) throw new TilereelError(`${folders[0]} has no results, such as 512-1-study-01.json`);
   const largest = String(Math.max(...sizes.map(Number)));
-  return Object.fromEntries(
+  const validations: string[] = [];
+  for (const folder of folders) {
+    if (await exists(join(folder, VALIDATION))) validations.push(join(folder, VALIDATION));
+  }
+  const validation = validations.length > 0 && (await readMeasured(validations))[largest];
+  const measured = Object.fromEntries(
     await Promise.all(sizes.map(async (size) => {
       const recall = (await json(`recall-${size}.json`)).at(-1);
       return [size, {
@@ -199,6 +216,7 @@ export async function readMeasured(folders: readonly string[]): Promise<Record<s
       }];
     })),
   );
+  return { ...measured, ...validation && { [VALIDATION]: validation } };
 }
 
 /** What several judges saw. */
@@ -249,7 +267,9 @@ function over({ clips }: Row, of: (clip: ClipFigures) => number | null | undefin
 function table(rows: readonly Row[], columns: Readonly<Record<string, Column>>): string {
   if (rows.length === 0) return "Not measured.";
   const counts = Map.groupBy(rows, ({ size }) => size);
-  const prompts = [...counts].map(([size, [row]]) => `${row!.clips.length} prompts at ${size}×${size}`);
+  const prompts = [...counts].map(([size, [row]]) =>
+    `${row!.clips.length} ${size === VALIDATION ? "other prompts" : `prompts at ${size}×${size}`}`
+  );
   return `${prompts.join(", ")}:\n\n${tableOf(rows, columns)}`;
 }
 

@@ -150,8 +150,12 @@ Deno.test("deno task quality makes tables of the prompts that every setting has,
     await save("1/judged-512.json", { full: { 0: mark(true), 1: mark(true) } });
     await save("2/judged-512.json", { full: { 2: mark(true) }, vorta: { 0: mark(true), 2: mark(false) } });
     await save("2/times-study.json", { results: [{ setting: "full", clips: [clip(0)] }] });
+    // Other prompts, that settings were chosen with.
+    await Deno.mkdir(join(dir, "2/validation"));
+    await save("2/validation/512-1-01.json", { results: [{ setting: "full", clips: [clip(0)] }] });
     const text = documentOf(
-      "a\n\n<!-- quality: study, figures -->\n\nold\n\n<!-- end -->\n\n<!-- quality: study, scores -->\n\n<!-- end -->",
+      "a\n\n<!-- quality: study, figures -->\n\nold\n\n<!-- end -->\n\n<!-- quality: study, scores -->\n\n<!-- end -->" +
+        "\n\n<!-- quality: validation -->\n\n<!-- end -->",
       await readMeasured([join(dir, "1"), join(dir, "2")]),
     );
     const cells = text.split("\n").map((line) => line.split("|").map((cell) => cell.trim()));
@@ -160,6 +164,7 @@ Deno.test("deno task quality makes tables of the prompts that every setting has,
       text.startsWith("a\n\n<!-- quality: study, figures -->\n\n2 prompts at 512×512:") && !text.includes("old"),
       text,
     );
+    assertStringIncludes(text, "<!-- quality: validation -->\n\n1 other prompts:\n\n| setting |");
     assertEquals(rowsOf("full")[0]!.slice(0, 4), ["50.0 %", "2.00", "1.00×", "3.00"]);
     assertEquals(rowsOf("vorta")[0]!.slice(0, 5), ["50.0 %", "", "", "", "25.00"]);
     // Shape, motion (which the judge did not see), and colour and shape together.
