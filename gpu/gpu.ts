@@ -57,6 +57,9 @@ export class Gpu extends Scopes {
   readonly #clamps: ClampCounter;
   readonly #failure: Failure;
   #placeholder: Tensor | undefined;
+  /** Whether tensors have memory. Those that have none are noted by their buffers. */
+  #takesMemory = true;
+  readonly #unbacked = new WeakSet<GPUBuffer>();
 
   constructor(readonly device: GPUDevice, readonly settings: GpuSettings) {
     super();
@@ -139,7 +142,8 @@ export class Gpu extends Scopes {
     bound: "whole" | "in parts" = "whole",
   ): Tensor {
     this.#failure.check();
-    const format = formatOf(as), buffer = this.#memory.allocate(bytesOf(shape, format), what, bound);
+    const format = formatOf(as),
+      buffer = this.#takesMemory ? this.#memory.allocate(bytesOf(shape, format), what, bound) : this.#withoutMemory();
     const tensor = new Tensor(buffer, 0, shape, format);
     this.own(tensor);
     if (this.poison && tensor.bytes <= this.maxTensorBytes) poison(this, tensor);
@@ -174,6 +178,7 @@ export class Gpu extends Scopes {
     if (offset + data.byteLength > tensor.bytes) {
       throw new Error(`${data.byteLength} bytes from ${offset} on do not fit [${tensor.shape}] ${tensor.format}`);
     }
+    if (this.#unbacked.has(tensor.buffer)) return;
     this.submit();
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     const whole = bytes.byteLength & ~3;
@@ -209,13 +214,23 @@ export class Gpu extends Scopes {
   }
 
   /**
+   * Whether {@link compileAhead} gains anything: Deno compiles a kernel when it is created, and software adapters compile
+   * plain ones quickly.
+   */
+  get compilesAhead(): boolean {
+    return !this.kernels.plain && this.settings.description.source !== "deno";
+  }
+
+  /**
    * Compiles the kernels that work would run, several at once where the source of devices can, and runs nothing. Work
    * that throws, and kernels that do not compile, are left out.
    *
    * @param works record without waiting; their tensors belong to scopes of their own
+   * @param memory "none": their tensors have no memory. This is for work that leaves nothing behind that is used later
    */
-  async compileAhead(works: Iterable<() => unknown>): Promise<void> {
+  async compileAhead(works: Iterable<() => unknown>, memory: "taken" | "none" = "taken"): Promise<void> {
     const listing = this.#recorder.listing = new Set();
+    this.#takesMemory = memory === "taken";
     try {
       for (const work of works) {
         try {
@@ -226,6 +241,7 @@ export class Gpu extends Scopes {
       }
     } finally {
       this.#recorder.listing = undefined;
+      this.#takesMemory = true;
     }
     await this.#recorder.pipelines.compileAhead(listing);
   }
@@ -366,7 +382,14 @@ export class Gpu extends Scopes {
   }
 
   protected override free(tensor: Tensor): void {
-    this.#memory.release(tensor.buffer);
+    if (!this.#unbacked.has(tensor.buffer)) this.#memory.release(tensor.buffer);
+  }
+
+  /** Stands for a buffer where nothing will run. */
+  #withoutMemory(): GPUBuffer {
+    const buffer = {} as GPUBuffer;
+    this.#unbacked.add(buffer);
+    return buffer;
   }
 
   /** Forgets an error, the recorded work, and all kernels but those. */

@@ -35,6 +35,8 @@ export interface DenoisingTask {
   readonly scheduler: Scheduler;
   /** Of the clip's seed. Default: it is drawn when it is needed */
   readonly noise?: Noise | undefined;
+  /** Called once, when the first step is under way, with latents: for what this machine can do meanwhile. */
+  readonly begun?: ((latents: Tensor) => void) | undefined;
 }
 
 /** Milliseconds between two states that are read, where the caller does not say. */
@@ -110,6 +112,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
       ...{ scheduler: stepper.kept, passes: passesKept, draws: noise.draws },
     });
     const recorded = gpu.finish();
+    if (step === first) task.begun?.(latents);
     for (const promise of [recorded, state]) {
       promise?.catch(() => {/* told where it is waited for, or by what came before */});
     }

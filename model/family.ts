@@ -411,6 +411,8 @@ export interface VideoVae extends Disposable {
    * @throws the signal's reason, if it is aborted
    */
   decodeRgb8(latents: Tensor, options?: DecodingOptions): Promise<Uint8Array>;
+  /** Records, for `Gpu.compileAhead`, all that {@link decodeRgb8} has kernels for. Absent: they are not compiled ahead */
+  listDecoding?(latents: Tensor): void;
   /**
    * Encodes a clip.
    *

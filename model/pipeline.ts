@@ -2,6 +2,7 @@ import { aPath, aText, check, checkOptions, listOf } from "../gpu/common/check_o
 import { OutOfMemoryError, TilereelError } from "../gpu/common/errors.ts";
 import type { ClampCount } from "../gpu/clamps.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import { countNonFinite } from "../gpu/ops/count_non_finite.ts";
 import { sizeOf, type Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
 import type { HeadShape, TokenLayout } from "./attention/layout.ts";
@@ -13,7 +14,7 @@ import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import { openModel } from "./checkpoint/model_folder.ts";
 import type { GivenParts, PartPlace } from "./checkpoint/part_place.ts";
 import { sizeNote } from "./checkpoint/trained_sizes.ts";
-import { checkFinite, type ConditionedPass, denoise } from "./denoise.ts";
+import { checkFinite, type ConditionedPass, denoise, type DenoisingTask } from "./denoise.ts";
 import { type Conditioning, type FamilyModel, FRUGAL, type PromptEncoder, type VideoVae } from "./family.ts";
 import type { PlacedTransformer } from "./blocks/placed_transformer.ts";
 import type { FileStore } from "./files/store.ts";
@@ -240,6 +241,8 @@ export function clampedText(clamped: readonly ClampCount[]): string {
 export class VideoPipeline {
   #closed = false;
   #busy = false;
+  /** The shapes of latents for which the decoder's kernels were compiled. */
+  readonly #decoded = new Set<string>();
   /** What was noted to be clamped. */
   readonly #noted = new Set<string>();
   /** What nobody was there to be told of. */
@@ -378,7 +381,11 @@ export class VideoPipeline {
     const { gpu, parts: { vae }, defaults } = this, { signal } = options;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames, fps = defaults.fps } = options;
     using owned = new TensorOwner(gpu);
-    const sampled = owned.adopt(await this.#sampleLatents(options));
+    let compiled: Promise<void> | undefined;
+    const sampled = owned.adopt(
+      await this.#sampleLatents(options, (latents) => compiled ??= this.#compileDecoder(latents)),
+    );
+    await compiled;
     await checkFinite(gpu, sampled);
     const latents = owned.adopt(vae.denormalize(sampled));
     owned.free(sampled);
@@ -386,6 +393,26 @@ export class VideoPipeline {
     await this.#tellClamped(options);
     signal?.throwIfAborted();
     return { width, height, frames, fps, data };
+  }
+
+  /**
+   * Compiles the kernels with which such latents are decoded, if they are the first of their size: one after the other,
+   * when decoding begins, they would take seconds on a GPU that was not used before.
+   */
+  async #compileDecoder(latents: Tensor): Promise<void> {
+    const { gpu, parts: { vae } } = this, size = latents.shape.join();
+    if (!gpu.compilesAhead || !vae.listDecoding || this.#decoded.has(size)) return;
+    this.#decoded.add(size);
+    const { countsClamps } = gpu;
+    await gpu.compileAhead([() => {
+      gpu.countsClamps = true;
+      try {
+        countNonFinite(gpu, latents);
+        vae.listDecoding!(vae.denormalize(latents));
+      } finally {
+        gpu.countsClamps = countsClamps;
+      }
+    }], "none");
   }
 
   /** Decodes latents, with as little memory as it needs to. */
@@ -420,8 +447,12 @@ export class VideoPipeline {
     return await this.#alone(options.signal, () => this.#sampleLatents(options));
   }
 
-  /** Samples. Where memory runs out, it goes on with weights from disk. */
-  async #sampleLatents(options: GenerateOptions): Promise<Tensor> {
+  /**
+   * Samples. Where memory runs out, it goes on with weights from disk.
+   *
+   * @param begun see `DenoisingTask`; it is called again where the steps begin again
+   */
+  async #sampleLatents(options: GenerateOptions, begun?: DenoisingTask["begun"]): Promise<Tensor> {
     const noted = new Set<string>(), { transformer } = this.parts;
     let last = options.resumeFrom;
     const onState = (state: SamplingState) => {
@@ -435,7 +466,7 @@ export class VideoPipeline {
       noted.add(note);
     };
     try {
-      return await this.#sampleOnce({ ...options, onNote, ...keeps && { onState } });
+      return await this.#sampleOnce({ ...options, onNote, ...keeps && { onState } }, begun);
     } catch (thrown) {
       const error = await this.gpu.causeOf(thrown);
       if (!(error instanceof OutOfMemoryError) || !canStream) throw error;
@@ -445,11 +476,11 @@ export class VideoPipeline {
         `${OUT_OF_MEMORY}, so the weights are read from disk in each step from now on, and the clip ` +
           `${goesOnText(last)}; a memory limit, a smaller size or fewer frames avoid that`,
       );
-      return await this.#sampleOnce({ ...options, onNote, ...last && { resumeFrom: last } });
+      return await this.#sampleOnce({ ...options, onNote, ...last && { resumeFrom: last } }, begun);
     }
   }
 
-  async #sampleOnce(options: GenerateOptions): Promise<Tensor> {
+  async #sampleOnce(options: GenerateOptions, begun?: DenoisingTask["begun"]): Promise<Tensor> {
     const { gpu, parts, defaults } = this;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames } = options;
     const clip = { width, height, frames };
@@ -477,7 +508,7 @@ export class VideoPipeline {
     const { model, transformer: { transformer } } = parts;
     return await gpu.labelled(
       "denoise",
-      () => denoise({ gpu, model, transformer, clip, shape, passes, scheduler, noise }, options),
+      () => denoise({ gpu, model, transformer, clip, shape, passes, scheduler, noise, begun }, options),
     );
   }
 

@@ -1,5 +1,6 @@
 import { TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import { combine } from "../gpu/ops/combine.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
 import { distilledAttention } from "./vsa/methods.ts";
@@ -18,6 +19,9 @@ import type { GenerateOptions } from "./pipeline.ts";
 
 /** Up to so many steps, all count what is clamped: kernels that do not count would have to be compiled, too. */
 const FEW_STEPS = 4;
+
+/** So many tensors are joined at once: the velocities of passes, and those of steps by a scheduler. */
+const JOINED = [2, 3, 4];
 
 /** The methods of attention for whose first clip a transformer's kernels were compiled. */
 const COMPILED = new WeakMap<VideoTransformer, WeakSet<AttentionMethod>>();
@@ -144,10 +148,11 @@ export class StepPasses implements Disposable {
   async compileAhead(latents: Tensor, conditioning: Conditioning, first: number): Promise<void> {
     const { gpu, transformer, timesteps } = this.task, method = this.method;
     const known = COMPILED.get(transformer) ?? new WeakSet();
-    if (gpu.kernels.plain || !this.attention.unobserved || known.has(method)) return;
+    if (!gpu.compilesAhead || !this.attention.unobserved || known.has(method)) return;
     COMPILED.set(transformer, known.add(method));
     const last = timesteps.length - 1, steps = new Set([first, Math.min(first + 1, last), last]);
-    await gpu.compileAhead([...steps].map((step) => () => {
+    const joins = JOINED.map((terms) => () => combine(gpu, Array(terms).fill([1, latents])));
+    const passes = [...steps].map((step) => () => {
       gpu.countsClamps = this.#countsClamps(step);
       const selfAttention = this.attention.at(step, 0);
       const pass = transformer.embed({ latents, timesteps: [timesteps[step]!], conditioning, selfAttention });
@@ -158,7 +163,8 @@ export class StepPasses implements Disposable {
         x = next;
       }
       transformer.project(x, pass);
-    }));
+    });
+    await gpu.compileAhead([...passes, ...joins]);
   }
 
   /** Counting slows every step a little; the first and the last have the most and the least noise. */

@@ -42,6 +42,8 @@ export async function runOneByOne<Block>(
     const scope = weights.scope(prefix), block = await load(scope, layer);
     // The block before computed while this one was read. Waiting for it here keeps uploads from piling up.
     await gpu.finish();
+    // One after the other, the kernels would take a second on a GPU that was not used before. Each block has the same.
+    if (layer === 0 && gpu.compilesAhead) await gpu.compileAhead([() => run(block, x)], "none");
     const y = owned.adopt(run(block, x));
     gpu.submit();
     owned.free(x);

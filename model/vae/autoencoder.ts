@@ -9,7 +9,16 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { DecodingOptions, PartWeights, VaePart, VideoVae } from "../family.ts";
 import type { OnProgress } from "../progress.ts";
-import { type Chunk, chunksOf, eachChunk, isBlended, mostChunkFrames, type Place } from "./chunks.ts";
+import {
+  type Chunk,
+  type ChunkRecording,
+  chunksOf,
+  eachChunk,
+  isBlended,
+  mostChunkFrames,
+  type Place,
+  recordKinds,
+} from "./chunks.ts";
 import type { Before, Pass } from "./feature_cache.ts";
 import { cutStill, type StillClip } from "./still_clip.ts";
 import { tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
@@ -256,11 +265,7 @@ export class CausalAutoencoder implements VideoVae {
     const canvasOf = (chunk: Chunk): Canvas => {
       const { skip = 0 } = chunk.tile ?? {};
       let clip = canvases.get(chunk);
-      if (!clip) {
-        clip = gpu.tensor([channels, chunk.count - skip, height, width], "f32", "decoded frames");
-        canvases.set(chunk, clip);
-        if (blended) fill(gpu, clip, 0);
-      }
+      if (!clip) canvases.set(chunk, clip = canvas(gpu, [channels, chunk.count - skip, height, width], blended));
       return { clip, start: chunk.start + skip };
     };
     const finish = async (chunk: Chunk, lastTile: boolean) => {
@@ -290,6 +295,23 @@ export class CausalAutoencoder implements VideoVae {
     } finally {
       for (const tensor of [...canvases.values(), ...counts]) gpu.release(tensor);
     }
+  }
+
+  /** Records what {@link decodeRgb8} has kernels for, in an order of its own and without a result. */
+  listDecoding(latents: Tensor): void {
+    const { gpu } = this, [channels, , height, width] = this.#clipShape(latents);
+    const cut = this.#cut(latents.shape.slice(2), this.#decoder, {}, 4 * channels * height * width);
+    const blended = isBlended(cut.plan, cut.chunks);
+    const canvasOf = ({ start, count, tile }: Chunk): Canvas => {
+      const { skip = 0 } = tile ?? {};
+      return { clip: canvas(gpu, [channels, count - skip, height, width], blended), start: start + skip };
+    };
+    gpu.scope(() => {
+      recordKinds(gpu, this.#decoding(latents, cut, canvasOf));
+      const { clip } = canvasOf(cut.chunks[0]!);
+      countNonFinite(gpu, clip);
+      rgb8(gpu, clip);
+    });
   }
 
   /** What less memory means here. */
@@ -380,24 +402,21 @@ export class CausalAutoencoder implements VideoVae {
 
   async #decode(
     latents: Tensor,
-    { plan, chunks, pieceBytes }: Cut,
+    cut: Cut,
     options: TiledCodingOptions,
     canvasOf: (chunk: Chunk) => Canvas,
     finish: (chunk: Chunk, lastTile: boolean) => Promise<void>,
   ): Promise<void> {
-    const { gpu } = this;
-    const decoder = this.#decoder;
-    const { spatialScale: scale, temporalScale: timeScale } = this.config;
+    await eachChunk(this.gpu, { stage: "decode", options, ...this.#decoding(latents, cut, canvasOf), finish });
+  }
+
+  /** How the chunks of latents are decoded. */
+  #decoding(latents: Tensor, cut: Cut, canvasOf: (chunk: Chunk) => Canvas): ChunkRecording {
+    const { gpu } = this, decoder = this.#decoder;
+    const { spatialScale: scale, temporalScale: timeScale, before } = this.config;
     const z = latents.reshape(latents.shape.slice(1));
-    await eachChunk(gpu, {
-      stage: "decode",
-      plan,
-      scale,
-      timeScale,
-      before: this.config.before,
-      chunks,
-      pieceBytes,
-      options,
+    return {
+      ...{ ...cut, scale, timeScale, before },
       begin: canvasOf,
       record: (pass, chunk, place) => {
         const { clip, start } = canvasOf(chunk), { weights } = place;
@@ -412,8 +431,7 @@ export class CausalAutoencoder implements VideoVae {
           skip = 0;
         });
       },
-      finish,
-    });
+    };
   }
 
   /**
@@ -487,6 +505,13 @@ export class CausalAutoencoder implements VideoVae {
     const vector = (values: readonly number[]) => gpu.upload(Float32Array.from(values), [values.length]);
     return gpu.scope(() => channelAffine(gpu, latents, vector(scale), vector(shift)));
   }
+}
+
+/** Makes what decoded frames go into; the caller's. */
+function canvas(gpu: Gpu, shape: readonly number[], blended: boolean): Tensor {
+  const clip = gpu.tensor(shape, "f32", "decoded frames");
+  if (blended) fill(gpu, clip, 0);
+  return clip;
 }
 
 /** Latent frames of the largest chunk, if chunks are given. */

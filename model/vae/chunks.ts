@@ -88,9 +88,8 @@ export function isBlended(plan: TilePlan, chunks: readonly Chunk[]): boolean {
   return isTiled(plan) || chunks.length > 1 && chunks[0]!.tile !== undefined;
 }
 
-/** The function that processes every chunk of every tile. */
-export interface ChunkWork {
-  readonly stage: "encode" | "decode";
+/** How chunks are recorded. */
+export interface ChunkRecording {
   readonly plan: TilePlan;
   /** Pixels of the result along one edge of a latent pixel, and its frames of a latent frame. */
   readonly scale: number;
@@ -99,12 +98,17 @@ export interface ChunkWork {
   readonly before: Before | undefined;
   readonly chunks: readonly Chunk[];
   readonly pieceBytes: number;
-  /** A signal ends the work before the next chunk. */
-  readonly options: CodingOptions;
   /** Makes what the chunk's result goes into, if need be. */
   begin?(chunk: Chunk): void;
   /** Records the work. Tensors made in it are freed behind it. */
   record(pass: Pass, chunk: Chunk, place: Place): void;
+}
+
+/** The function that processes every chunk of every tile. */
+export interface ChunkWork extends ChunkRecording {
+  readonly stage: "encode" | "decode";
+  /** A signal ends the work before the next chunk. */
+  readonly options: CodingOptions;
   /** Records what follows, and waits for it. The next chunk may be recorded meanwhile. */
   finish(chunk: Chunk, lastTile: boolean): Promise<void>;
 }
@@ -126,34 +130,17 @@ interface TilePass {
  * @throws the signal's reason, if it is aborted
  */
 export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
-  const { stage, plan, scale, timeScale, chunks: all, pieceBytes, options: { onProgress, signal } } = work;
-  const tiles = plan.rows.flatMap((row, i) => plan.columns.map((column, j) => ({ row, column, i, j })));
-  // Chunks of a tile continue each other, except tiles in time.
-  const passes: TilePass[] = all[0]!.tile
-    ? all.flatMap((chunk) => tiles.map((tile) => ({ ...tile, chunks: [chunk] })))
-    : tiles.map((tile) => ({ ...tile, chunks: all }));
-  const total = tiles.length * all.reduce((sum, { latentCount }) => sum + latentCount, 0);
-  const most = Math.max(...all.map(({ latentCount }) => latentCount));
+  const { stage, plan, options: { onProgress, signal } } = work, passes = passesOf(work);
+  const total = passes.reduce((sum, { chunks }) => sum + latentFramesOf(chunks), 0);
   let done = 0;
   // The last chunk's work, and that of the one before with its report.
   let finished = Promise.resolve(), before = finished;
   const run = async (tile: TilePass, next: TilePass | undefined) => {
-    const { row, column, i, j, chunks } = tile;
-    const cache = new FeatureCache(gpu, work.before);
-    const shape = [row.length * scale, column.length * scale];
-    const inTime = all.length > 1 ? chunks[0]!.tile?.weights(timeScale) : undefined;
-    const inSpace = isTiled(plan) || inTime ? planWeights(plan, i, j, scale) : undefined;
-    const weights = inSpace &&
-      (inTime ? gpu.upload(outer(inTime, inSpace), [inTime.length, ...shape]) : gpu.upload(inSpace, shape));
+    const { i, j, chunks } = tile, cache = new FeatureCache(gpu, work.before), weights = weightsOf(gpu, work, tile);
     try {
       for (const chunk of chunks) {
         signal?.throwIfAborted();
-        const pass = { gpu, cache, first: chunk.latentStart === 0, pieceBytes, most };
-        work.begin?.(chunk);
-        gpu.scope(() => {
-          work.record(pass, chunk, { row, column, weights });
-          return cache.settle();
-        });
+        recordChunk(gpu, work, cache, chunk, { ...tile, weights });
         finished = work.finish(chunk, i === plan.rows.length - 1 && j === plan.columns.length - 1);
         const reported = finished.then(() => {
           signal?.throwIfAborted();
@@ -163,7 +150,7 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
         await before;
         before = reported;
         // Where sizes change, buffers would lie idle beside the next ones. A clip's first chunk has fewer frames.
-        if (chunk.tile ? next && !isAlike(tile, next) : pass.first) gpu.trim();
+        if (chunk.tile ? next && !isAlike(tile, next) : chunk.latentStart === 0) gpu.trim();
       }
     } finally {
       cache.release();
@@ -179,6 +166,54 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
     throw error;
   }
   signal?.throwIfAborted();
+}
+
+/** Records a chunk of each kind: all kernels that {@link eachChunk} runs with such work. */
+export function recordKinds(gpu: Gpu, work: ChunkRecording): void {
+  const passes = passesOf(work);
+  for (const tile of new Set([passes[0]!, passes.at(-1)!])) {
+    const { chunks } = tile, cache = new FeatureCache(gpu, work.before), weights = weightsOf(gpu, work, tile);
+    for (const chunk of new Set([chunks[0]!, chunks[1] ?? chunks[0]!, chunks.at(-1)!])) {
+      recordChunk(gpu, work, cache, chunk, { ...tile, weights });
+    }
+    cache.release();
+    if (weights) gpu.release(weights);
+  }
+}
+
+function recordChunk(gpu: Gpu, work: ChunkRecording, cache: FeatureCache, chunk: Chunk, place: Place): void {
+  const most = Math.max(...work.chunks.map(({ latentCount }) => latentCount));
+  const pass = { gpu, cache, first: chunk.latentStart === 0, pieceBytes: work.pieceBytes, most };
+  work.begin?.(chunk);
+  gpu.scope(() => {
+    work.record(pass, chunk, place);
+    return cache.settle();
+  });
+}
+
+/** All passes, in order. Chunks of a tile continue each other, except tiles in time. */
+function passesOf({ plan, chunks: all }: ChunkRecording): TilePass[] {
+  const tiles = plan.rows.flatMap((row, i) => plan.columns.map((column, j) => ({ row, column, i, j })));
+  return all[0]!.tile
+    ? all.flatMap((chunk) => tiles.map((tile) => ({ ...tile, chunks: [chunk] })))
+    : tiles.map((tile) => ({ ...tile, chunks: all }));
+}
+
+/** What each pixel of a pass counts in the result; the caller's. */
+function weightsOf(
+  gpu: Gpu,
+  { plan, scale, timeScale, chunks: all }: ChunkRecording,
+  { row, column, i, j, chunks }: TilePass,
+): Tensor | undefined {
+  const shape = [row.length * scale, column.length * scale];
+  const inTime = all.length > 1 ? chunks[0]!.tile?.weights(timeScale) : undefined;
+  const inSpace = isTiled(plan) || inTime ? planWeights(plan, i, j, scale) : undefined;
+  if (!inSpace) return undefined;
+  return inTime ? gpu.upload(outer(inTime, inSpace), [inTime.length, ...shape]) : gpu.upload(inSpace, shape);
+}
+
+function latentFramesOf(chunks: readonly Chunk[]): number {
+  return chunks.reduce((sum, { latentCount }) => sum + latentCount, 0);
 }
 
 /** Whether two tiles in space and time have the same size. */
