@@ -119,7 +119,8 @@ Deno.test({
       await Deno.writeTextFile(join(data, "clip.mkv"), "no clip at all");
       await Deno.writeTextFile(join(data, "clip.txt"), "a ball");
       const env = { PATH: `${programs}:${Deno.env.get("PATH")}`, LD_LIBRARY_PATH: dir };
-      const line = ["train", "router", "--data", data, "--out", join(dir, "out"), "--size", "32x32", "--frames", "5"];
+      const folders = ["--data", data, "--out", join(dir, "out"), "--cache", join(dir, "cache")];
+      const line = ["train", "router", ...folders, "--size", "32x32", "--frames", "5"];
       assertRefused(await tilereel(line, { env }), 'ffmpeg says "seen: ."');
     }),
 });

@@ -79,8 +79,8 @@ Deno.test("the server streams the figures of a training that the command line ru
     const api = await Api.open(server.url);
     assertEquals((await api.ask("TrainingList", "/v1/trainings")).body.data, []);
     await Deno.writeTextFile(join(dir, "prompts.txt"), "a red circle\n");
-    const given = ["--prompts", join(dir, "prompts.txt"), "--out", join(runs, "router"), ...QUICK.slice(0, 4)];
-    const trained = await tilereel(["train", "router", ...given, "--steps", "1"]);
+    const given = ["--prompts", join(dir, "prompts.txt"), "--out", join(runs, "router"), "--cache", join(dir, "cache")];
+    const trained = await tilereel(["train", "router", ...given, ...QUICK.slice(0, 4), "--steps", "1"]);
     assertEquals(trained.code, 0, trained.err);
     const { data } = (await api.ask("TrainingList", "/v1/trainings")).body as { data: { id: string; state: string }[] };
     assertEquals(data.map(({ state }) => state), ["done"]);
