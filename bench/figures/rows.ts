@@ -55,6 +55,12 @@ const ratio = (above: string, below: string): NonNullable<Row["value"]> => (of) 
   return a !== undefined && b !== undefined ? a / b : undefined;
 };
 
+/** The share of a layer's time that its attention takes, in percent. */
+const attentionShare = (layer: string): NonNullable<Row["value"]> => (of) => {
+  const [all, rest] = [of(layer)?.value, of(`${layer}/rest`)?.value];
+  return all !== undefined && rest !== undefined ? 100 * (1 - rest / all) : undefined;
+};
+
 /** Every row of the table, in order. Goals are those of the project's issues 17 and 18. */
 export const ROWS: readonly Row[] = [
   {
@@ -154,11 +160,31 @@ export const ROWS: readonly Row[] = [
     limit: ({ stored }) => noteOf(stored.runs.flatMap(({ figures }) => figures), "waver/full"),
   },
   {
+    what: "…, its attention's share, %",
+    ...{ id: "waver/full", value: attentionShare("waver/full"), decimals: 0 },
+    limit: "the same",
+  },
+  {
     what: "…, Veda at keep 0.05, ms",
     ...{ id: "waver/veda 0.05", decimals: 0 },
     goals: { "dawn f16": { most: 309 }, "dawn int8": { most: 309 } },
     isComparable: (figure) => figure?.note?.includes("269 frames") ?? false,
     limit: "the paper reports 309 ms for 269 frames",
+  },
+  {
+    what: "…, its attention's share, %",
+    ...{ id: "waver/veda 0.05", value: attentionShare("waver/veda 0.05"), decimals: 0 },
+    limit: "the same",
+  },
+  {
+    what: "a forward pass of 56 such layers, full attention, s",
+    ...{ id: "waver/full/pass", decimals: 1 },
+    limit: "the same",
+  },
+  {
+    what: "…, Veda at keep 0.05, s",
+    ...{ id: "waver/veda 0.05/pass", decimals: 1 },
+    limit: "the paper's speed-up is 5.1",
   },
   {
     what: "decoding 81 frames of 832×480, s",

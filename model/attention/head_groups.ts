@@ -55,6 +55,8 @@ export interface SomeHeadsMethod {
 
 /** The same, prepared for one clip. It holds GPU memory until it is disposed of. */
 export interface PreparedSomeHeads extends Disposable {
+  /** As `PreparedAttention.unobserved`. */
+  readonly unobserved?: boolean;
   /**
    * Returns the attention for a forward pass of one step. What it uploads belongs to the enclosing scope.
    *

@@ -187,6 +187,7 @@ export function vedaHeads(given: VedaOptions = {}): SomeHeadsMethod {
       const passes = cleanUp.use(new Passes(task, (layout) => new VedaAttention(gpu, shape, layout, settings)));
       const held = cleanUp.move();
       return Promise.resolve({
+        unobserved: !onTiles,
         at: (step, pass, heads) => passes.of(pass).some(heads, step < denseSteps, { step, pass, onTiles }),
         pairs: (step, pass, layer, head) => passes.of(pass).pairs(layer, head, step < denseSteps),
         [Symbol.dispose]: () => held.dispose(),

@@ -127,7 +127,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
         : whyBranchFull(sparse, sizes, grid);
       const held = cleanUp.move();
       return {
-        unobserved: !task.onTiles,
+        unobserved: !task.onTiles && (full?.unobserved ?? !full),
         at: (step, pass) => passes.of(pass).routed(byStep[step]!, delegateIn(step)?.at(step, pass, fullHeads[step]!)),
         report: (ran) => {
           const density = densityOf(task, pairs, ran);

@@ -4,7 +4,11 @@ import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { type GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
-import { vedaAttention } from "../../model/veda/methods.ts";
+import type { SomeHeadsMethod } from "../../model/attention/head_groups.ts";
+import { vedaAttention, vedaHeads } from "../../model/veda/methods.ts";
+import { routedAttention } from "../../model/vorta/methods.ts";
+import { loadRouter } from "../../model/vorta/router_file.ts";
+import { defaultSettings } from "../../model/vorta/settings.ts";
 import { testVariants } from "../gpu.ts";
 
 const METHODS: readonly Partial<GenerateOptions>[] = [{}, { attention: vedaAttention({ keep: 0.5, tileTokens: 8 }) }];
@@ -80,7 +84,25 @@ Deno.test("attention that somebody observes is run once for each layer, pass and
       };
     },
   };
-  for (const attention of [tiles, own]) gpu.release(await pipeline.sampleLatents({ ...clip, attention }));
+  // VORTA whose full heads are somebody's own.
+  const { router } = await loadRouter(`${embeddedModelDir()}/router.safetensors`), heads = vedaHeads({ keep: 0.5 });
+  const full: SomeHeadsMethod = {
+    async prepare(task) {
+      const { unobserved: _, ...rest } = await heads.prepare(task);
+      return {
+        ...rest,
+        at: (step, pass, some) => {
+          const attend = rest.at(step, pass, some);
+          return (q, k, v, layer, ...more) => {
+            seen.push(`heads ${step} ${pass} ${layer}`);
+            return attend(q, k, v, layer, ...more);
+          };
+        },
+      };
+    },
+  };
+  const routed = routedAttention({ router, settings: defaultSettings, full });
+  for (const attention of [tiles, own, routed]) gpu.release(await pipeline.sampleLatents({ ...clip, attention }));
   pipeline.close();
   assertEquals(seen.length, new Set(seen).size);
   assertEquals(seen.filter((name) => name.startsWith("tiles")).length, 2 * 2 * pipeline.headShape.layers);
