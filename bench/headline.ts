@@ -34,7 +34,7 @@ import {
   partsOf,
 } from "./headline/models.ts";
 import { type PartTime, PassTimes } from "./headline/pass_times.ts";
-import { measure } from "./measure.ts";
+import { measure, warmUp } from "./measure.ts";
 import { normalTensor } from "./random.ts";
 import { benchOptions, handOver, type MeasuredOn, onGpu, saveResult, sizeOption } from "./program.ts";
 import type { ModelShape } from "./shapes.ts";
@@ -301,15 +301,19 @@ export async function renderClip(
   };
   const pipeline = await VideoPipeline.of(opened, { gpu, weights: "resident", clips: [clip] });
   try {
-    const enough = new AbortController();
-    await pipeline.generate({
-      ...{ ...settings, sigmas: [1], signal: enough.signal },
-      onProgress: ({ stage, done }) => {
-        if (stage === "decode" && done >= WARM_UP) enough.abort();
-      },
-    }).catch((error) => {
-      if (!enough.signal.aborted) throw error;
-    });
+    const short = async () => {
+      const enough = new AbortController();
+      await pipeline.generate({
+        ...{ ...settings, sigmas: [1], signal: enough.signal },
+        onProgress: ({ stage, done }) => {
+          if (stage === "decode" && done >= WARM_UP) enough.abort();
+        },
+      }).catch((error) => {
+        if (!enough.signal.aborted) throw error;
+      });
+    };
+    await short();
+    await warmUp(gpu, short);
     const start = performance.now();
     let denoised = start;
     await pipeline.generate({

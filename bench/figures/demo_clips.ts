@@ -4,8 +4,11 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { type GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
+import type { ClipValues } from "../../tools/program/clip/clip_options.ts";
+import { clipSettings } from "../../tools/program/clip/clip_settings.ts";
 import { readyMethods } from "../../tools/program/clip/method_options.ts";
 import { parseSetting } from "../../tools/program/clip/setting.ts";
+import { warmUp } from "../measure.ts";
 import type { Size } from "../program.ts";
 
 /** The settings that are timed, as `compare` takes them; full attention first. */
@@ -14,11 +17,11 @@ const SETTINGS: readonly string[] = [
   "second order: veda keep=0.1 tile-scores=second-order",
 ];
 const PROMPT = "a red circle moving right on a black background";
-const CLIPS: Readonly<Record<Size, Pick<GenerateOptions, "width" | "height" | "frames" | "steps">>> = {
-  large: { width: 512, height: 512, frames: 61, steps: 20 },
-  small: { width: 64, height: 64, frames: 5, steps: 2 },
-};
-/** Timed clips of each setting, after one that compiles kernels. */
+const CLIPS = {
+  large: { size: { width: 512, height: 512 }, frames: 61, steps: 20 },
+  small: { size: { width: 64, height: 64 }, frames: 5, steps: 2 },
+} satisfies Record<Size, ClipValues>;
+/** Timed clips of each setting, after those that compile kernels and warm up. */
 const COUNT = 3;
 
 /** What kernels do, by their names, the first that fits; all others are "the rest". */
@@ -44,14 +47,19 @@ export interface DemoTime {
 
 /** Times whole clips of the demo model from their prompts, one setting after the other. */
 export async function timeDemoClips(gpu: Gpu, size: Size, told: (time: DemoTime) => void): Promise<void> {
-  const model = embeddedModelDir(), clip = CLIPS[size];
-  const pipeline = await VideoPipeline.load(model, { gpu, clips: [clip] });
+  const model = embeddedModelDir(), values = CLIPS[size];
+  const pipeline = await VideoPipeline.load(model, { gpu, clips: [{ ...values.size, frames: values.frames }] });
   try {
     for (const words of SETTINGS) {
-      const { name: setting, values } = parseSetting(words, "setting"), { options } = await readyMethods(values, model);
-      const made: Timed[] = [], settings = { ...clip, ...options, prompt: PROMPT, seed: 3 };
-      for (let i = 0; i <= COUNT; i++) made.push(await timeClip(pipeline, settings));
-      const counted = made.slice(1), kernels = await kernelsOf(gpu, () => timeClip(pipeline, settings));
+      const { name: setting, values: own } = parseSetting(words, "setting"),
+        { options } = await readyMethods(own, model);
+      const settings = { ...clipSettings({ prompt: PROMPT, seed: 3, values }, pipeline.defaults), ...options };
+      const made: Timed[] = [];
+      const clip = async () => made.push(await timeClip(pipeline, settings));
+      await clip();
+      await warmUp(gpu, clip);
+      for (let i = 0; i < COUNT; i++) await clip();
+      const counted = made.slice(-COUNT), kernels = await kernelsOf(gpu, () => timeClip(pipeline, settings));
       told({
         ...{ setting, density: made[0]!.density },
         denoise: median(counted.map(({ steps }) => steps.reduce((a, b) => a + b, 0))),

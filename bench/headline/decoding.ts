@@ -1,6 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Progress } from "../../model/progress.ts";
 import type { VideoVae } from "../../model/family.ts";
+import { warmUp } from "../measure.ts";
 import { normalTensor } from "../random.ts";
 
 /** The time of decoding a clip. */
@@ -27,7 +28,9 @@ export async function timeDecode(
 ): Promise<DecodeTime> {
   const latents = normalTensor(gpu, shape);
   try {
-    await decodeUntil(vae, latents, ({ done }) => done >= WARM_UP);
+    const some = () => decodeUntil(vae, latents, ({ done }) => done >= WARM_UP);
+    await some();
+    await warmUp(gpu, some);
     const times: { readonly done: number; readonly ms: number }[] = [];
     const start = performance.now();
     const total = await decodeUntil(vae, latents, ({ done }) => {
