@@ -30,6 +30,7 @@ interface SizedBuffer {
  * is alive at once, and allocates nothing after the first pass.
  */
 export class Memory {
+  /** In the order in which they were released. */
   #free: SizedBuffer[] = [];
   /** Buffers in use, with their sizes. */
   #live = new Map<GPUBuffer, number>();
@@ -97,10 +98,15 @@ export class Memory {
     this.#free.push({ buffer, size });
   }
 
-  /** Gives the free buffers back to the device. */
-  trim(): void {
+  /**
+   * Gives free buffers back to the device, those first that have been free the longest.
+   *
+   * @param most as soon as no more bytes than this are held, the others are kept. Default: none is
+   */
+  trim(most = 0): void {
     this.hooks.beforeDestroying();
-    for (const { buffer, size } of this.#free.splice(0)) {
+    while (this.#held > most && this.#free.length > 0) {
+      const { buffer, size } = this.#free.shift()!;
       this.#held -= size;
       this.#refused.delete(buffer);
       buffer.destroy();
@@ -108,7 +114,7 @@ export class Memory {
   }
 
   #create(size: number, what: string): GPUBuffer {
-    if (this.#held + size > this.limit) this.trim();
+    if (this.#held + size > this.limit) this.trim(this.limit - size);
     if (this.#held + size > this.limit) {
       throw new OutOfMemoryError(
         `too little memory: ${what} needs ${formatBytes(size)} in addition to the ${formatBytes(this.#held)} in use, ` +

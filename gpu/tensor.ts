@@ -79,3 +79,6 @@ export class Tensor {
     return new Tensor(this.buffer, this.offset + skipped, [count, ...this.shape.slice(1)], this.format);
   }
 }
+
+/** Whether two tensors begin at the same number of one buffer. */
+export const isSamePlace = (a: Tensor, b: Tensor): boolean => a.buffer === b.buffer && a.offset === b.offset;

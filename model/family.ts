@@ -360,8 +360,12 @@ export interface VideoTransformer extends Disposable {
   dropBlocks(): void;
   /** Computes what comes before the layers. The tensors belong to the enclosing scope, or to the caller. */
   embed(pass: ForwardPass): EmbeddedPass;
-  /** Runs one layer, whose weights must be resident. It takes and returns [batch, tokens, dim]. */
-  runBlock(layer: number, x: Tensor, pass: EmbeddedPass): Tensor;
+  /**
+   * Runs one layer, whose weights must be resident. It takes and returns [batch, tokens, dim].
+   *
+   * @param release frees x. It is called if x is not read any more while the layer's result is not made yet
+   */
+  runBlock(layer: number, x: Tensor, pass: EmbeddedPass, release?: () => void): Tensor;
   /**
    * Makes one layer ready to run: where weights are streamed, it reads them.
    *

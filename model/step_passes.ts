@@ -156,13 +156,18 @@ export class StepPasses implements Disposable {
       gpu.countsClamps = this.#countsClamps(step);
       const selfAttention = this.attention.at(step, 0);
       const pass = transformer.embed({ latents, timesteps: [timesteps[step]!], conditioning, selfAttention });
-      let x = pass.x;
+      let x: Tensor | undefined = pass.x;
+      // No more is held than when the step is run.
+      const release = () => {
+        if (x) gpu.release(x);
+        x = undefined;
+      };
       for (let layer = 0; layer < transformer.shape.layers; layer++) {
-        const next = transformer.runBlock(layer, x, pass);
-        gpu.release(x);
+        const next = transformer.runBlock(layer, x!, pass, release);
+        release();
         x = next;
       }
-      transformer.project(x, pass);
+      transformer.project(x!, pass);
     });
     await gpu.compileAhead([...passes, ...joins]);
   }
@@ -198,11 +203,11 @@ export class StepPasses implements Disposable {
           ran.add(layer);
           return attend(q, k, v, layer, gate);
         };
-        const packed: SelfAttention["packed"] = attend.packed && ((q, k, v, layer, next) => {
+        const consuming: SelfAttention["consuming"] = attend.consuming && ((q, k, v, layer, next) => {
           ran.add(layer);
-          return attend.packed!(q, k, v, layer, next);
+          return attend.consuming!(q, k, v, layer, next);
         });
-        const selfAttention = Object.assign(recorded, { packed, takesGate: attend.takesGate ?? false });
+        const selfAttention = Object.assign(recorded, { consuming, takesGate: attend.takesGate ?? false });
         const own = { name: names[pass], cache: hooks[i], constants: this.#constants[pass] };
         return { latents, timesteps: [timestep!], conditioning, selfAttention, ...own };
       })

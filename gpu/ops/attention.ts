@@ -3,8 +3,8 @@ import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } f
 import { TILE } from "../kernels/attention/tiles.ts";
 import type { Operands } from "../precision.ts";
 import { Tensor } from "../tensor.ts";
-import { blockRows, FEW_KEYS, forwardVariant } from "./attention_family.ts";
-import { holdsHalves, isHeld, runForward } from "./attention_forward.ts";
+import { blockRows, FEW_KEYS, type ForwardUse, forwardVariant } from "./attention_family.ts";
+import { holdsHalves, isHeld, packsHalves, runForward } from "./attention_forward.ts";
 import { packedHalves } from "./attention_pack.ts";
 import { type AttentionPattern, headDimOf, launchAttention } from "./attention_launch.ts";
 import { backwardByMatrixUnits, type BackwardOperands, backwardTiles } from "./attention_backward.ts";
@@ -31,7 +31,7 @@ export interface AttentionOptions<Into extends Operand = Tensor> extends Attenti
   readonly lastKeys?: number | undefined;
   /**
    * [batch, queries, heads · head dim], f32, or {@link packedOutput}: where to write the result, instead of to a new
-   * tensor. Queries outside the plan are not written.
+   * tensor. It may be q itself. Queries outside the plan are not written.
    */
   readonly into?: Into | undefined;
   /** [batch, queries, heads], f32: receives each query's log Σ exp(score), which the backward pass needs. */
@@ -44,7 +44,7 @@ export interface AttentionOptions<Into extends Operand = Tensor> extends Attenti
  *
  * @param q [batch, queries, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
  * @param k [batch, keys, heads · head dim], f32; or {@link heldKeys}
- * @param v [batch, keys, heads · head dim], f32; or {@link heldKeys}
+ * @param v [batch, keys, heads · head dim], f32, or f16 where it {@link takesHalves}; or {@link heldKeys}
  * @returns [batch, queries, heads · head dim], f32; or `into`
  */
 export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor;
@@ -94,6 +94,20 @@ export function packedOutput(gpu: Gpu, q: Tensor, heads: number, next: Operand):
   return variants.every((variant) => variant?.kernel === "matrix")
     ? PackedOperand.empty(gpu, q.shape, form)
     : undefined;
+}
+
+/**
+ * Whether attention by any plan and to any number of keys rounds values to f16, and may be given them so. Not while a tape
+ * is open.
+ *
+ * @param dim heads · head dim
+ */
+export function takesHalves(gpu: Gpu, dim: number, heads: number): boolean {
+  const use = { headDim: dim / heads, plan: false }, { int8 } = gpu;
+  const uses: ForwardUse[] = [use, { ...use, few: true }, { ...use, int8 }].flatMap((
+    one,
+  ) => [one, { ...one, plan: true }]);
+  return !gpu.tape && uses.every((one) => packsHalves(forwardVariant(gpu, one)));
 }
 
 /**

@@ -6,9 +6,9 @@ import { attentionMatrix } from "../kernels/attention/matrix.ts";
 import { attentionPlain } from "../kernels/attention/plain.ts";
 import { attentionTiled } from "../kernels/attention/tiled.ts";
 import { forwardRows, type ForwardVariant } from "../kernels/attention/variants.ts";
-import type { Tensor } from "../tensor.ts";
+import { isSamePlace, type Tensor } from "../tensor.ts";
 import { type AttentionPattern, launchAttention } from "./attention_launch.ts";
-import { packedHalves, packedInt8, packedValues } from "./attention_pack.ts";
+import { isHalves, packedHalves, packedInt8, packedValues } from "./attention_pack.ts";
 import { type Operand, PackedOperand } from "./packed_operand.ts";
 import { sumRows } from "./sum_rows.ts";
 
@@ -42,11 +42,16 @@ export function runForward(
   const [output, into] = y instanceof PackedOperand ? [y.tensor, y.form.panel] : [y];
   if (into && variant?.kernel !== "matrix") throw new Error("attention: these kernels write no packed operand");
   const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined, repeats, into };
-  const launch = (operands: Readonly<Record<string, Tensor>>, params: Readonly<Record<string, number>> = {}) =>
+  const launch = (
+    { q: queries, ...operands }: Readonly<Record<"q" | "k" | "v", Tensor>> & Readonly<Record<string, Tensor>>,
+    params: Readonly<Record<string, number>> = {},
+  ) => {
+    const inPlace = isSamePlace(queries, output);
     launchAttention(gpu, {
-      kernel: kernelOf(variant, call),
-      ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: operands["k"]!.dim(-2) },
+      kernel: kernelOf(variant, { ...call, inPlace }),
+      ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: operands.k.dim(-2) },
       buffers: {
+        ...!inPlace && { q: queries },
         ...operands,
         ...bias && { bias },
         key_lengths: keyLengths ?? gpu.placeholder,
@@ -55,9 +60,11 @@ export function runForward(
       },
       params: { ...params, has_lengths: keyLengths ? 1 : 0, ...repeats && { repeats: Math.log2(lastKeys) } },
     });
+  };
   if (isHeld(tensors.k) !== isHeld(tensors.v) || isHeld(tensors.k) && !(holdsHalves(variant) && !plan && !only)) {
     throw new Error("attention: keys and values are held for other kernels");
   }
+  if (isHalves(tensors.v) && !packsHalves(variant)) throw new Error("attention: these kernels take no values in f16");
   if (isHeld(tensors.k) || !variant || variant.kernel === "tiled" && !variant.tile.f16) {
     return launch({ q, k: tensors.k, v: tensors.v });
   }
@@ -90,6 +97,10 @@ export function runForward(
 
 /** Whether these are keys or values as `heldKeys` makes them. */
 export const isHeld = ({ shape }: Tensor): boolean => shape.length === 4;
+
+/** Whether a variant packs values in f16. */
+export const packsHalves = (variant: ForwardVariant | undefined): boolean =>
+  holdsHalves(variant) || variant?.kernel === "matrix";
 
 /** Whether a variant holds keys and values in f16, as they are. */
 export const holdsHalves = (variant: ForwardVariant | undefined): boolean =>

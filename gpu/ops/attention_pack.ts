@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { f16 } from "../formats/f16.ts";
 import { I8_MAX } from "../formats/i8.ts";
 import type { Gpu } from "../gpu.ts";
 import { PACK_THREADS, packHalves, packInt8 } from "../kernels/attention/pack.ts";
@@ -34,7 +35,7 @@ function keyRows({ plan }: AttentionPattern, k: Tensor): number {
 /**
  * Keys or values in f16. Numbers that f16 cannot hold are clamped.
  *
- * @param x [batch, keys, heads · head dim], f32
+ * @param x [batch, keys, heads · head dim], f32; or f16, without a shift
  * @param shift [batch, heads · head dim], f32: the sums over all tokens, whose mean is subtracted first
  * @returns [batch, chosen heads, keys or slots of keys, head dim]
  */
@@ -42,12 +43,15 @@ export function packedHalves(gpu: Gpu, pattern: AttentionPattern, x: Tensor, shi
   const rows = keyRows(pattern, x);
   const { kernel, batch, chosen, headDim, buffers, ...rest } = packing(gpu, pattern, x, rows, 8);
   const y = gpu.tensor([batch, chosen, rows, headDim], "f16");
-  gpu.run(packHalves({ ...kernel, shifted: shift !== undefined }), {
+  gpu.run(packHalves({ ...kernel, shifted: shift !== undefined, halves: isHalves(x) }), {
     buffers: { ...buffers, ...shift && { sums: shift }, y },
     ...rest,
   });
   return y;
 }
+
+/** Whether a tensor is in f16. */
+export const isHalves = ({ format }: Tensor): boolean => format === f16;
 
 /** Options of {@link packedInt8}. */
 export interface Int8Packing {

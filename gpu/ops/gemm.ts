@@ -9,6 +9,7 @@ import type { MatrixFormat } from "../formats/format.ts";
 import type { Gpu } from "../gpu.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
 import { bf16 } from "../formats/bf16.ts";
+import { f16 } from "../formats/f16.ts";
 import { i8 } from "../formats/i8.ts";
 import { type Int8Variant, int8Variants, isForInt8, PLAIN_INT8 } from "../kernels/gemm/int8_variants.ts";
 import { isSameForm, type OperandForms } from "../kernels/gemm/operand_form.ts";
@@ -171,7 +172,7 @@ export function recordGemm(
     const input = readableOperand(gpu, x, forms.x), xScale = input.scale ? { x_scale: input.scale } : {};
     for (const { first, w: part } of partsOf(gpu, w, problem)) {
       const n = problem.transposed ? columns : part.shape[0]!;
-      const into = y instanceof PackedOperand ? y.form.panel : y.format === bf16 ? "bf16" : undefined;
+      const into = y instanceof PackedOperand ? y.form.panel : halfRowsOf(y);
       const { kernel, workgroups } = gemmLaunch(gpu, { ...problem, n }, variant, { into, activation });
       gpu.run(kernel, {
         buffers: {
@@ -185,6 +186,9 @@ export function recordGemm(
     }
   });
 }
+
+/** The format of rows in 16 bits. */
+const halfRowsOf = ({ format }: Tensor) => format === bf16 ? "bf16" : format === f16 ? "f16" : undefined;
 
 /** The rows of a part of a weight are a multiple of this, so that each part can be bound and starts with a panel. */
 const PART_ROWS = 256;

@@ -66,6 +66,18 @@ export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, opti
 }
 
 /**
+ * As {@link linear}, for values of attention, which `takesHalves`: where kernels write them, the result is in f16. Numbers
+ * that f16 cannot hold are clamped.
+ */
+export function linearHalves(gpu: Gpu, x: Operand, w: Operand, options: GemmOptions = {}): Tensor {
+  const plan = planGemm(gpu, x, w, options);
+  if (!writesHalves(plan.variant)) return linear(gpu, x, w, options);
+  const y = gpu.tensor([...x.shape.slice(0, -1), plan.problem.n], "f16");
+  recordGemm(gpu, plan, x, w, options, y);
+  return y;
+}
+
+/**
  * The same under a tape. The backward pass of an activation needs its input, so the activation is computed separately.
  */
 function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor {

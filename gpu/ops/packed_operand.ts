@@ -111,6 +111,10 @@ export interface ReadableOperand {
   readonly scale?: Tensor | undefined;
 }
 
+/** Whether an operand's numbers are in this buffer. */
+export const isIn = (buffer: GPUBuffer, operand: Operand): boolean =>
+  buffer === (operand instanceof PackedOperand ? operand.tensor : operand).buffer;
+
 /** What a product reads: the operand itself, or the form that it asks for, which may exist already. */
 export function readableOperand(gpu: Gpu, operand: Operand, form: OperandForm | undefined): ReadableOperand {
   if (!(operand instanceof PackedOperand)) return form ? PackedOperand.of(gpu, operand, form) : { tensor: operand };

@@ -2,7 +2,7 @@ import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import { formName, lanesOf, perRow, type RowForm, rowForm, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
-import type { Tensor } from "../tensor.ts";
+import { isSamePlace, type Tensor } from "../tensor.ts";
 
 const PARAMS = {
   ...u32s("dim4", "head_dim4"),
@@ -15,11 +15,15 @@ const PARAMS = {
   rotated: "u32",
 } as const;
 
-const kernel = memo((form: RowForm) => {
-  const vectors = rowVectors(form);
+const kernel = memo(({ inPlace, ...form }: RowForm & { readonly inPlace: boolean }) => {
+  // A buffer cannot be bound both to be read and to be written, so in place there is one binding.
+  const vectors = rowVectors(form, (i) => `${inPlace ? "y" : "x"}[${i}]`);
   return perRow(form.lanes, {
-    name: `rms_norm_${formName(form)}`,
-    buffers: { x: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), y: write("vec4f") },
+    name: `rms_norm_${formName(form)}${inPlace ? "_in_place" : ""}`,
+    buffers: {
+      ...!inPlace && { x: read("vec4f") },
+      ...{ weight: read("vec4f"), rope: read("vec4f"), y: write("vec4f") },
+    },
     params: PARAMS,
     body: `  let at = min(row, p.rows - 1u) * p.dim4;
 ${vectors.load}
@@ -91,7 +95,8 @@ export interface Rope {
  *
  * @param x [batch, tokens, dim], f32; dim a multiple of 4
  * @param weight [dim], or [head dim] for a norm of each head; f32; a multiple of 4
- * @param options.into the shape of x, f32: where to write the result, instead of to a new tensor; may be a part of one
+ * @param options.into the shape of x, f32: where to write the result, instead of to a new tensor; may be a part of one,
+ * and x itself, but not while a tape is open
  */
 export function rmsNorm(
   gpu: Gpu,
@@ -106,8 +111,10 @@ export function rmsNorm(
     ...{ rows, dim4: dim / 4, eps, rows_per_token: x.dim(-1) / dim, tokens: x.dim(-2) },
     ...{ head_dim4: rope ? table.dim(1) / 2 : 1, rotated: rope ? table.dim(0) : 0 },
   };
-  const { plain } = gpu.kernels, form = rowForm(plain, dim / 4);
-  runPerRow(gpu, kernel(form), { x, weight, rope: table, y }, params, form.lanes);
+  const { plain } = gpu.kernels, form = rowForm(plain, dim / 4), inPlace = isSamePlace(x, y);
+  if (inPlace && gpu.tape) throw new Error("rmsNorm: the backward pass needs x, which is written over");
+  const buffers = { ...!inPlace && { x }, weight, rope: table, y };
+  runPerRow(gpu, kernel({ ...form, inPlace }), buffers, params, form.lanes);
   gpu.tape?.record(y, [x], (dy) => {
     const dx = gpu.tensor(x.shape);
     runPerRow(gpu, backwardKernel(plain), { x, dy, weight, rope: table, dx }, params);

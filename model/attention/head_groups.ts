@@ -7,10 +7,16 @@ import type { AttentionTask, SelfAttention } from "./method.ts";
 import { attentionOutput } from "./output.ts";
 
 /**
- * Self-attention for some heads of a layer, written to `into`, [batch, tokens, heads · head dim], and no others. Where no
- * token is padding, `into` may be a `packedOutput`.
+ * Self-attention for some heads of a layer, written to `into`, [batch, tokens, heads · head dim], and no others. `into`
+ * may be q itself, or where no token is padding, a `packedOutput`.
  */
-export type SomeHeads = (q: Tensor, k: Tensor, v: Tensor, layer: number, into: Operand) => void;
+export type SomeHeads<Into extends Operand = Operand> = (
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  layer: number,
+  into: Into,
+) => void;
 
 /** Every head of every layer. */
 export function everyHead({ layers, heads }: { layers: number; heads: number }): number[][] {
@@ -22,24 +28,25 @@ export function everyHead({ layers, heads }: { layers: number; heads: number }):
  *
  * @param heads their number, where the result may be packed. Default: it is not
  */
+export function wholeAttention(gpu: Gpu, layout: TokenLayout, some: SomeHeads<Tensor>): SelfAttention;
+export function wholeAttention(gpu: Gpu, layout: TokenLayout, some: SomeHeads, heads: number): SelfAttention;
 export function wholeAttention(
   gpu: Gpu,
   layout: TokenLayout,
-  some: SomeHeads,
+  some: SomeHeads<never>,
   heads?: number,
 ): SelfAttention {
   const whole: SelfAttention = (q, k, v, layer) =>
     gpu.scope(() => {
       const into = attentionOutput(gpu, q, layout);
-      some(q, k, v, layer, into);
+      some(q, k, v, layer, into as never);
       return into;
     });
-  if (heads === undefined || hasPadding(layout)) return whole;
   return Object.assign(whole, {
-    packed: (q: Tensor, k: Tensor, v: Tensor, layer: number, next: Operand): Operand => {
-      const into = packedOutput(gpu, q, heads, next);
-      if (!into) return whole(q, k, v, layer);
-      gpu.scope(() => some(q, k, v, layer, into));
+    consuming: (q: Tensor, k: Tensor, v: Tensor, layer: number, next?: Operand): Operand => {
+      const packs = heads !== undefined && next !== undefined && !hasPadding(layout);
+      const into = (packs ? packedOutput(gpu, q, heads, next) : undefined) ?? attentionOutput(gpu, q, layout, q);
+      gpu.scope(() => some(q, k, v, layer, into as never));
       return into;
     },
   });

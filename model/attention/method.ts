@@ -18,10 +18,11 @@ import type { AttentionReport, RanAttention } from "./report.ts";
 export interface SelfAttention {
   (q: Tensor, k: Tensor, v: Tensor, layer: number, gate?: Tensor): Tensor;
   /**
-   * The same without a gate, for a result that only products with weights like `next` read: it may be packed for them.
-   * Not while a tape is open.
+   * The same without a gate, where nothing else reads q: the result may be written over it. Where attention `takesHalves`,
+   * v may be in f16. If only products with weights like `next` read the result, it may be packed for them. Not while a
+   * tape is open.
    */
-  readonly packed?: ((q: Tensor, k: Tensor, v: Tensor, layer: number, next: Operand) => Operand) | undefined;
+  readonly consuming?: ((q: Tensor, k: Tensor, v: Tensor, layer: number, next?: Operand) => Operand) | undefined;
   /** Whether it is to be given gates. Default: no gates are computed */
   readonly takesGate?: boolean;
 }

@@ -85,8 +85,12 @@ export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> 
   protected modulatedInput(_pass: Pass, _first: Block): Tensor | undefined {
     return undefined;
   }
-  /** Records one block, from [batch, tokens, dim] to the same. */
-  protected abstract forwardBlock(block: Block, x: Tensor, pass: Pass, layer: number): Tensor;
+  /**
+   * Records one block, from [batch, tokens, dim] to the same.
+   *
+   * @param release as in {@link runBlock}
+   */
+  protected abstract forwardBlock(block: Block, x: Tensor, pass: Pass, layer: number, release?: () => void): Tensor;
 
   async predict(passes: readonly ForwardPass[]): Promise<Tensor[]> {
     const { gpu, loaded: { blocks } } = this;
@@ -112,7 +116,9 @@ export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> 
         if (left.length === 0 || layer === this.shape.layers) break;
         const block = await blockAt(layer);
         for (const one of left) {
-          one.advance(labelled(one.input, () => this.#labelledBlock(block, one.x, one.pass, layer)));
+          one.advance(
+            labelled(one.input, () => this.#labelledBlock(block, one.x, one.pass, layer, () => one.release())),
+          );
         }
         if (!blocks.resident) gpu.submit();
       }
@@ -124,10 +130,10 @@ export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> 
     return velocities.map((velocity) => owned.disown(velocity));
   }
 
-  runBlock(layer: number, x: Tensor, pass: Pass): Tensor {
+  runBlock(layer: number, x: Tensor, pass: Pass, release?: () => void): Tensor {
     const { resident } = this.loaded.blocks;
     if (!resident) throw new Error("blocks that are streamed run in predict only");
-    return this.#labelledBlock(resident[layer]!, x, pass, layer);
+    return this.#labelledBlock(resident[layer]!, x, pass, layer, release);
   }
 
   async layer(layer: number, next?: number): Promise<RunLayer> {
@@ -152,7 +158,7 @@ export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> 
     this.loaded.weights[Symbol.dispose]();
   }
 
-  #labelledBlock(block: Block, x: Tensor, pass: Pass, layer: number): Tensor {
-    return this.gpu.labelled(`block ${layer}`, () => this.forwardBlock(block, x, pass, layer));
+  #labelledBlock(block: Block, x: Tensor, pass: Pass, layer: number, release?: () => void): Tensor {
+    return this.gpu.labelled(`block ${layer}`, () => this.forwardBlock(block, x, pass, layer, release));
   }
 }

@@ -6,6 +6,7 @@ import type { EmbeddedPass, ForwardPass } from "../family.ts";
 export class RunningPass<Pass extends EmbeddedPass> {
   #x: Tensor;
   #kept = false;
+  #released = false;
 
   /** @param owned takes the pass's tensors over */
   constructor(private readonly owned: TensorOwner, readonly input: ForwardPass, readonly pass: Pass) {
@@ -21,9 +22,15 @@ export class RunningPass<Pass extends EmbeddedPass> {
   /** Goes on to the output of a block, or of all that remain. */
   advance(x: Tensor): void {
     this.owned.adopt(x);
-    this.#free();
+    this.release();
     this.#x = x;
-    this.#kept = false;
+    this.#kept = this.#released = false;
+  }
+
+  /** Frees what was computed last. A block may call it before it has its output. */
+  release(): void {
+    if (!this.#kept && !this.#released) this.owned.free(this.#x);
+    this.#released = true;
   }
 
   /**
@@ -52,11 +59,7 @@ export class RunningPass<Pass extends EmbeddedPass> {
 
   /** Frees the pass's tensors. */
   end(): void {
-    this.#free();
+    this.release();
     this.owned.free(...this.pass.tensors);
-  }
-
-  #free(): void {
-    if (!this.#kept) this.owned.free(this.#x);
   }
 }

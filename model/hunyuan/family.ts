@@ -1,4 +1,4 @@
-import { liveTensors } from "../blocks/live_tensors.ts";
+import { liveTensors, OTHER_BYTES } from "../blocks/live_tensors.ts";
 import { packedKeysBytes } from "../attention/head_groups.ts";
 import { quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { gridOf, product } from "../attention/grid.ts";
@@ -101,8 +101,10 @@ export function hunyuanModel({ folder, scheduler, config, weights, vaeConfig, va
     ...vaeConfig.zDim === HUNYUAN_RGB.factors.length && { latentRgb: HUNYUAN_RGB },
     denoisingBytes(gpu, clip) {
       const { grid, kept } = layout(clip), tokens = product(grid) + kept;
-      // A single-stream block copies the two parts of the weight of its output, and matrix units need matrices packed.
-      return 4 * dim * (liveTensors(gpu) * tokens + dim + 2 * ffnDim) + packedKeysBytes(gpu, config, tokens);
+      // A block's input is there to its end, and v is in f32. A single-stream block copies the two parts of the weight of
+      // its output, and matrix units need matrices packed.
+      const live = (liveTensors(gpu) + 1.2) * tokens + dim + 2 * ffnDim;
+      return OTHER_BYTES + 4 * dim * live + packedKeysBytes(gpu, config, tokens);
     },
     scheduleNotes: () => [],
     passes: guidanceEmbeds ? embeddedGuidance : classifierFreeGuidance,

@@ -8,7 +8,7 @@ import type { ModulationVector } from "../../gpu/ops/modulation.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
 import { attention } from "../../gpu/ops/attention.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import { Tensor } from "../../gpu/tensor.ts";
 import type { SelfAttention } from "../attention/method.ts";
 import type { CacheHooks } from "../cache/step_cache.ts";
 import { Linear } from "../layers/linear.ts";
@@ -109,8 +109,8 @@ export function project(gpu: Gpu, shape: readonly number[], streams: readonly Pr
     const shared = streams.map(({ w, norm }) => w.toQ.share(gpu, norm));
     const normed = (layer: "toQ" | "toK", weight: "normQ" | "normK") =>
       gpu.scope(() => {
-        // It has room for all tokens, so that its buffer serves again for others of a block's tensors.
-        const plain = gpu.tensor(shape), y = gpu.tensor(shape);
+        // A backward pass needs them as they are before the norm.
+        const plain = gpu.tensor(shape), y = gpu.tape ? gpu.tensor(shape) : plain;
         for (const [i, { w, of, rope }] of streams.entries()) {
           const part = w[layer].apply(gpu, shared[i]!, { into: of(plain) });
           rmsNorm(gpu, part, w[weight], EPS, { rope, into: of(y) });
@@ -123,6 +123,20 @@ export function project(gpu: Gpu, shape: readonly number[], streams: readonly Pr
   });
 }
 
+/** Attention over all tokens, in the place of q where no backward pass needs that. */
+function attended(
+  gpu: Gpu,
+  heads: number,
+  [q, k, v]: Projected,
+  attend: SelfAttention | undefined,
+  layer: number,
+): Tensor {
+  if (!attend) return attention(gpu, q, k, v, { heads, into: gpu.tape ? undefined : q });
+  // Not for a next product: each stream has one, and the result is in rows.
+  const y = gpu.tape ? undefined : attend.consuming?.(q, k, v, layer);
+  return y instanceof Tensor ? y : attend(q, k, v, layer);
+}
+
 /** Attention over all tokens. It frees what it takes, so that few tensors are in memory at once. */
 export function attend(
   gpu: Gpu,
@@ -131,7 +145,7 @@ export function attend(
   { selfAttention }: BlockInputs,
   layer: number,
 ): Tensor {
-  const y = selfAttention ? selfAttention(...projected, layer) : attention(gpu, ...projected, { heads });
+  const y = attended(gpu, heads, projected, selfAttention, layer);
   for (const tensor of projected) if (tensor.buffer !== y.buffer) gpu.release(tensor);
   return y;
 }

@@ -1,8 +1,8 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { columns } from "../../gpu/ops/columns.ts";
-import { linear, linearInto, type LinearOptions } from "../../gpu/ops/linear.ts";
+import { linear, linearHalves, linearInto, type LinearOptions } from "../../gpu/ops/linear.ts";
 import { type Operand, PackedOperand, plainOperand } from "../../gpu/ops/packed_operand.ts";
-import { sharedInput, sharedWeight } from "../../gpu/ops/shared_operands.ts";
+import { lastInput, sharedInput, sharedWeight } from "../../gpu/ops/shared_operands.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Weights } from "../weights/weights.ts";
 
@@ -15,6 +15,11 @@ export interface LinearLoadOptions {
   /** The shape of the weight in the file, if it is that of a convolution. Default: [out, in] */
   readonly stored?: readonly number[];
 }
+
+/** What is packed of a part of an input should take at most so many bytes. */
+const PACKED_BYTES = 128 * 2 ** 20;
+/** Parts begin at multiples of so many rows, where they can be bound. */
+const PART_GRAIN = 64;
 
 /** The operations that are fused with a layer's product. */
 export type LinearApplyOptions = Omit<LinearOptions, "scale" | "bias" | "precision" | "transposed">;
@@ -84,6 +89,47 @@ export class Linear {
   apply(gpu: Gpu, x: Operand, options?: LinearApplyOptions): Tensor {
     this.#packFor(gpu, rowsOf(x));
     return linear(gpu, x, this.weight, this.#with(options));
+  }
+
+  /**
+   * As {@link apply}, for an input that nothing else reads. It is released: if it must be packed, before there is an
+   * output.
+   */
+  applyLast(gpu: Gpu, x: Operand, options?: LinearApplyOptions): Tensor {
+    this.#packFor(gpu, rowsOf(x));
+    return gpu.scope(() => {
+      const input = this.exact ? x : lastInput(gpu, x, this.weight);
+      const y = linear(gpu, input, this.weight, this.#with(options));
+      if (input === x) gpu.release(x instanceof PackedOperand ? x.tensor : x);
+      return y;
+    });
+  }
+
+  /**
+   * As {@link apply}, a part of the rows after the other.
+   *
+   * @param bytes what is packed of a part takes at most so many in 16 bits, but may have 64 rows
+   */
+  applyInParts(gpu: Gpu, x: Tensor, bytes = PACKED_BYTES): Tensor {
+    const rows = rowsOf(x), most = Math.max(1, Math.floor(bytes / 2 / x.dim(-1) / PART_GRAIN)) * PART_GRAIN;
+    const parts = Math.ceil(rows / most);
+    if (gpu.tape || parts === 1) return this.apply(gpu, x);
+    const length = Math.ceil(rows / parts / PART_GRAIN) * PART_GRAIN;
+    const y = gpu.tensor([...x.shape.slice(0, -1), this.outputs]);
+    gpu.scope(() => {
+      const shared = this.shared(gpu, rows);
+      for (let first = 0; first < rows; first += length) {
+        const part = (of: Tensor) => of.reshape([rows, of.dim(-1)]).rows(first, Math.min(length, rows - first));
+        shared.apply(gpu, part(x), { into: part(y) });
+      }
+    });
+    return y;
+  }
+
+  /** As {@link apply}, for values of attention that `takesHalves`. [..., out], f16 or f32 */
+  applyHalves(gpu: Gpu, x: Operand): Tensor {
+    this.#packFor(gpu, rowsOf(x));
+    return linearHalves(gpu, x, this.weight, this.#with());
   }
 
   /** As {@link apply}, for an output that only `next` reads, in the form that it reads fastest. */

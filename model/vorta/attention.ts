@@ -13,7 +13,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { FullAttention } from "../attention/full.ts";
 import { product } from "../attention/grid.ts";
-import { groupHeads, headsAtOnce, type SomeHeads } from "../attention/head_groups.ts";
+import { groupHeads, headsAtOnce, type SomeHeads, wholeAttention } from "../attention/head_groups.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
 import type { SelfAttention } from "../attention/method.ts";
 import { attentionOutput } from "../attention/output.ts";
@@ -114,14 +114,13 @@ export class VortaAttention implements Disposable {
 
   /** Computes all heads through one branch. */
   single(branch: Branch): SelfAttention {
-    const { gpu, layout } = this, { parts } = this.#full;
-    return (q, k, v) =>
-      gpu.scope(() => {
-        if (gpu.tape || parts.length === 1) return this.#branch(branch, q, k, v).y;
-        const into = attentionOutput(gpu, q, layout);
-        for (const only of parts) this.#branch(branch, q, k, v, { only, into });
-        return into;
-      });
+    const { gpu, layout } = this, parts = this.#full.parts.length > 1 ? this.#full.parts : [undefined];
+    const whole = wholeAttention(gpu, layout, (q, k, v, _layer, into: Tensor) => {
+      for (const only of parts) this.#branch(branch, q, k, v, { only, into });
+    });
+    const attend: SelfAttention = (q, k, v, layer) =>
+      gpu.tape ? gpu.scope(() => this.#branch(branch, q, k, v).y) : whole(q, k, v, layer);
+    return Object.assign(attend, { consuming: whole.consuming });
   }
 
   /**
@@ -138,14 +137,11 @@ export class VortaAttention implements Disposable {
       (layer, head) => BRANCHES[routes[layer]![head]!]!,
       headsAtOnce(gpu, this.shape, validTokens(this.layout)),
     );
-    return (q, k, v, layer) =>
-      gpu.scope(() => {
-        const into = attentionOutput(gpu, q, this.layout);
-        const others = groups[layer]!.filter(({ kind }) => !(kind === "full" && full));
-        for (const { kind, only } of others) this.#branch(kind, q, k, v, { only, into });
-        if (full && others.length < groups[layer]!.length) full(q, k, v, layer, into);
-        return into;
-      });
+    return wholeAttention(gpu, this.layout, (q, k, v, layer, into: Tensor) => {
+      const others = groups[layer]!.filter(({ kind }) => !(kind === "full" && full));
+      for (const { kind, only } of others) this.#branch(kind, q, k, v, { only, into });
+      if (full && others.length < groups[layer]!.length) full(q, k, v, layer, into);
+    });
   }
 
   /**
@@ -209,8 +205,11 @@ export class VortaAttention implements Disposable {
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    { only, into = attentionOutput(this.gpu, q, this.layout), lse }: { only?: Tensor; into?: Tensor; lse?: Tensor } =
-      {},
+    { only, into = attentionOutput(this.gpu, q, this.layout), lse }: {
+      only?: Tensor | undefined;
+      into?: Tensor;
+      lse?: Tensor;
+    } = {},
   ): Taken {
     const { gpu, shape: { heads } } = this;
     const run = (pattern: AttentionPattern, selection?: Selection): Taken => {

@@ -1,7 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
-import { attention, heldKeys, packedOutput } from "../../gpu/ops/attention.ts";
+import { attention, heldKeys, packedOutput, takesHalves } from "../../gpu/ops/attention.ts";
 import { combine } from "../../gpu/ops/combine.ts";
-import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
+import { isIn, type Operand } from "../../gpu/ops/packed_operand.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { Linear, type LinearApplyOptions } from "../layers/linear.ts";
@@ -57,7 +57,10 @@ export async function loadImageKeys(weights: Weights, dim: number): Promise<Imag
   };
 }
 
-/** Queries, keys and values: [batch, tokens or keys, heads · head dim], after norm and RoPE. The gate is as queries. */
+/**
+ * Queries, keys and values: [batch, tokens or keys, heads · head dim], after norm and RoPE; f32, or values in f16. The
+ * gate is as queries.
+ */
 export type Projected =
   | readonly [q: Tensor, k: Tensor, v: Tensor]
   | readonly [q: Tensor, k: Tensor, v: Tensor, gate: Tensor];
@@ -66,32 +69,44 @@ export type Projected =
  * The first half of self-attention: projections, norms across heads, rotary embedding.
  *
  * @param x [batch, tokens, dim]
- * @param options `gate`: whether to compute the gate, where the layer has one
+ * @param options `gate`: whether to compute the gate, where the layer has one; `halves`: whether attention may be given
+ * values in f16, if it rounds them to that
  */
 export function project(
   gpu: Gpu,
   w: AttentionWeights,
   config: TransformerConfig,
   x: Operand,
-  { rope, gate = false }: { readonly rope: Rope; readonly gate?: boolean },
+  { rope, gate = false, halves = false }: {
+    readonly rope: Rope;
+    readonly gate?: boolean;
+    readonly halves?: boolean;
+  },
 ): Projected {
   return gpu.scope(() => {
     const shared = w.toQ.share(gpu, x), q = queries(gpu, w, config, shared, rope);
-    const k = gpu.scope(() => rmsNorm(gpu, w.toK.apply(gpu, shared), w.normK, config.eps, { rope }));
-    const v = w.toV.apply(gpu, shared);
+    const k = gpu.scope(() => normed(gpu, w.toK.apply(gpu, shared), w.normK, config, rope));
+    const rounds = halves && takesHalves(gpu, config.dim, config.heads);
+    const v = rounds ? w.toV.applyHalves(gpu, shared) : w.toV.apply(gpu, shared);
     return gate && w.toGate ? [q, k, v, w.toGate.apply(gpu, shared)] as const : [q, k, v] as const;
   });
 }
 
 /** The queries of x: [batch, tokens, dim]. */
-export function queries(gpu: Gpu, w: AttentionWeights, { eps }: TransformerConfig, x: Operand, rope?: Rope): Tensor {
-  return gpu.scope(() => rmsNorm(gpu, w.toQ.apply(gpu, x), w.normQ, eps, { rope }));
+export function queries(gpu: Gpu, w: AttentionWeights, config: TransformerConfig, x: Operand, rope?: Rope): Tensor {
+  return gpu.scope(() => normed(gpu, w.toQ.apply(gpu, x), w.normQ, config, rope));
+}
+
+/** The norm of queries or keys that nothing else reads, in their place. A backward pass needs them. */
+function normed(gpu: Gpu, x: Tensor, weight: Tensor, { eps }: TransformerConfig, rope?: Rope): Tensor {
+  return rmsNorm(gpu, x, weight, eps, { rope, ...!gpu.tape && { into: x } });
 }
 
 /**
  * The second half of self-attention: attention, and the output's projection.
  *
- * @param projected is taken over: it is freed before the output is made, so that few tensors are in memory at once
+ * @param projected is taken over: queries are written over, and all is freed before the output is made, so that few
+ * tensors are in memory at once
  * @param output the operations that are fused with the output's projection
  * @param among the self-attention to use instead of full attention
  * @returns [batch, tokens, dim]
@@ -103,14 +118,19 @@ export function attend(
   projected: Projected,
   output: LinearApplyOptions,
   among = (q: Tensor, k: Tensor, v: Tensor, _gate?: Tensor): Operand =>
-    attention(gpu, q, k, v, { heads, into: packedOutput(gpu, q, heads, w.toOut.weight) }),
+    attention(gpu, q, k, v, { heads, into: replacing(gpu, q, heads, w) }),
 ): Tensor {
   return gpu.scope(() => {
     const [q, k, v, gate]: readonly [Tensor, Tensor, Tensor, Tensor?] = projected;
-    const y = among(q, k, v, gate), own = y instanceof PackedOperand ? y.tensor : y;
-    for (const tensor of projected) if (tensor.buffer !== own.buffer) gpu.release(tensor);
-    return w.toOut.apply(gpu, y, output);
+    const y = among(q, k, v, gate);
+    for (const tensor of projected) if (!isIn(tensor.buffer, y)) gpu.release(tensor);
+    return w.toOut.applyLast(gpu, y, output);
   });
+}
+
+/** Where attention's output goes if nothing else reads q: packed for its projection, or over q. */
+function replacing(gpu: Gpu, q: Tensor, heads: number, { toOut }: AttentionWeights): Operand | undefined {
+  return gpu.tape ? undefined : packedOutput(gpu, q, heads, toOut.weight) ?? q;
 }
 
 /** What cross-attention attends to. */
@@ -128,9 +148,9 @@ export interface Context {
 /**
  * Attention of queries to the text and, apart from it, to image tokens: the sum of both.
  *
- * @param q [batch, tokens, dim], after the norm
+ * @param q [batch, tokens, dim], after the norm; it may be written over
  * @param layer the block's index
- * @returns [batch, tokens, dim], as the output's projection reads it fastest
+ * @returns [batch, tokens, dim], as the output's projection reads it fastest, or in the place of q
  */
 export function attendToContext(
   gpu: Gpu,
@@ -144,18 +164,18 @@ export function attendToContext(
   // The keys and values of tokens that are equal are equal, so one stands for them. It has no gradient of its own.
   const { text, lastKeys } = gpu.tape ? { text: context.text, lastKeys: 1 } : distinct(context);
   const keys = () => keep(`text keys of ${layer}`, () => keysOf(gpu, w, config, text));
-  const into = image ? undefined : packedOutput(gpu, q, heads, w.toOut.weight);
-  if (into) {
+  if (!image || !ofImage) {
+    const into = replacing(gpu, q, heads, w);
+    if (!into) return gpu.scope(() => attention(gpu, q, ...keys(), { heads, lastKeys }));
     gpu.scope(() => void attention(gpu, q, ...keys(), { heads, lastKeys, into }));
     return into;
   }
   return gpu.scope(() => {
-    const ofText = attention(gpu, q, ...keys(), { heads, lastKeys });
-    if (!image || !ofImage) return ofText;
     const seen = gpu.scope(() => {
       const [k, v] = keep(`image keys of ${layer}`, () => keysOf(gpu, ofImage, config, image));
       return attention(gpu, q, k, v, { heads });
     });
+    const ofText = gpu.scope(() => attention(gpu, q, ...keys(), { heads, lastKeys, into: gpu.tape ? undefined : q }));
     return combine(gpu, [[1, ofText], [1, seen]]);
   });
 }

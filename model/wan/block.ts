@@ -3,6 +3,7 @@ import { combine } from "../../gpu/ops/combine.ts";
 import { gated } from "../../gpu/ops/gated.ts";
 import { layerNorm, layerNormInto } from "../../gpu/ops/layer_norm.ts";
 import { modulation, type ModulationVector } from "../../gpu/ops/modulation.ts";
+import { isIn } from "../../gpu/ops/packed_operand.ts";
 import type { Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { SelfAttention } from "../attention/method.ts";
@@ -61,12 +62,13 @@ export interface BlockInputs extends Context {
 }
 
 /**
- * Runs one block. At most five tensors of the size of `x` are in memory at once, `x` included: x, q, k, v, and the
- * output of attention (or, while q, k and v are made, the result of the norm). A gate is one more, and so is attention
- * to image tokens.
+ * Runs one block. At most five tensors of the size of `x` are in memory at once, `x` included: x, q, k, v, and the result
+ * of the norm while these are made, which takes less where it is packed. The output of attention takes the place of q, or
+ * is packed. A gate is one more, and so is attention to image tokens.
  *
  * @param x [batch, tokens, dim]
  * @param layer the block's index
+ * @param release frees x, which is not read any more then
  * @returns [batch, tokens, dim]
  */
 export function runBlock(
@@ -76,6 +78,7 @@ export function runBlock(
   x: Tensor,
   inputs: BlockInputs,
   layer: number,
+  release = () => {},
 ): Tensor {
   const { eps } = config, { time, rope, selfAttention, cache } = inputs;
   return gpu.scope(() => {
@@ -84,7 +87,7 @@ export function runBlock(
     const toOut = w.selfAttention.toOut.weight;
     const sparse = selfAttention &&
       ((q: Tensor, k: Tensor, v: Tensor, gate?: Tensor) =>
-        (!gate && !gpu.tape ? selfAttention.packed?.(q, k, v, layer, toOut) : undefined) ??
+        (!gate && !gpu.tape ? selfAttention.consuming?.(q, k, v, layer, toOut) : undefined) ??
           selfAttention(q, k, v, layer, gate));
     const self = { cache, layer, module: "self" } as const, cross = { cache, layer, module: "cross" } as const;
     const gate = vector(2);
@@ -92,11 +95,13 @@ export function runBlock(
       const ofTokens = gpu.scope(() => {
         const adaptive = { shift: vector(0), scale: vector(1) };
         const norm = layerNormInto(gpu, x, eps, adaptive, w.selfAttention.toQ.weight);
-        return project(gpu, w.selfAttention, config, norm, { rope, gate: selfAttention?.takesGate ?? false });
+        const halves = !selfAttention || selfAttention.consuming !== undefined;
+        return project(gpu, w.selfAttention, config, norm, { rope, gate: selfAttention?.takesGate ?? false, halves });
       });
       return attend(gpu, w.selfAttention, config, ofTokens, fused ? { gate, residual: x } : {}, sparse);
     });
 
+    release();
     const add = (output: Tensor) => combine(gpu, [[1, afterSelf], [1, output]]);
     const afterCross = cachedAttention(gpu, cross, add, (fused) =>
       gpu.scope(() => {
@@ -106,8 +111,8 @@ export function runBlock(
           return queries(gpu, own, config, norm);
         });
         const y = attendToContext(gpu, own, config, q, inputs, layer);
-        gpu.release(q);
-        return own.toOut.apply(gpu, y, fused ? { residual: afterSelf } : {});
+        if (!isIn(q.buffer, y)) gpu.release(q);
+        return own.toOut.applyLast(gpu, y, fused ? { residual: afterSelf } : {});
       }));
     gpu.release(afterSelf);
 

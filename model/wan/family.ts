@@ -1,4 +1,4 @@
-import { liveTensors } from "../blocks/live_tensors.ts";
+import { liveTensors, OTHER_BYTES } from "../blocks/live_tensors.ts";
 import { packedKeysBytes } from "../attention/head_groups.ts";
 import { quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { gridOf, product } from "../attention/grid.ts";
@@ -179,7 +179,7 @@ export function wanModel(files: WanFiles): FamilyModel {
       const tokens = product(layout(clip).grid), live = (liveTensors(gpu) + more) * 4 * config.dim * tokens;
       // What the other transformer has outside its blocks is there, too.
       const other = lowNoise ? weightsOnGpu(gpu, outsideBlocks(lowNoise), {}).bytes : 0;
-      return other + live + packedKeysBytes(gpu, config, tokens);
+      return OTHER_BYTES + other + live + packedKeysBytes(gpu, config, tokens);
     },
     scheduleNotes: (clip) => scheduleNotes(scheduler, clip, kind.ownShift),
     passes: (guidance, low = guidance) =>

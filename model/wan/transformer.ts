@@ -106,8 +106,14 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     return { ...context, x, temb, time, rope, selfAttention, cache, tensors, latents: latents.shape };
   }
 
-  protected override forwardBlock(block: BlockWeights, x: Tensor, pass: WanPass, layer: number): Tensor {
-    return runBlock(this.gpu, block, this.config, x, pass, layer);
+  protected override forwardBlock(
+    block: BlockWeights,
+    x: Tensor,
+    pass: WanPass,
+    layer: number,
+    release?: () => void,
+  ): Tensor {
+    return runBlock(this.gpu, block, this.config, x, pass, layer, release);
   }
 
   protected override modulatedInput({ temb }: WanPass): Tensor {
@@ -120,7 +126,7 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
       const mod = modulation(gpu, outer.scaleShiftTable, temb);
       const vector = (index: number) => ({ tensor: mod, index });
       const norm = layerNorm(gpu, x, config.eps, { shift: vector(0), scale: vector(1) });
-      const rows = outer.projOut.apply(gpu, norm);
+      const rows = outer.projOut.applyInParts(gpu, norm);
       return unpatchify(gpu, rows, [batch!, config.outChannels, ...size], config.patchSize);
     });
   }

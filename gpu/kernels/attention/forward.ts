@@ -12,6 +12,8 @@ export interface ForwardCall {
   readonly repeats?: boolean;
   /** The panels of f16 that the output is written in, for matrix units. Default: rows of f32 */
   readonly into?: PanelShape | undefined;
+  /** The output is written over the queries, which are `y` then: no block reads those of another. Not for packed queries */
+  readonly inPlace?: boolean;
 }
 
 /** The parameters of a call, beside those of the loop. */
@@ -22,18 +24,21 @@ export const repeatedKey = ({ repeats }: ForwardCall, keys: string): string =>
   repeats ? ` + select(vec4f(), vec4f(p.repeats), ${keys} == vec4u(end - 1u))` : "";
 
 /** The part of a kernel's name that distinguishes calls. */
-export const callName = ({ headDim, bias, plan, lse, repeats, into }: ForwardCall): string =>
+export const callName = ({ headDim, bias, plan, lse, repeats, into, inPlace }: ForwardCall): string =>
   `${headDim}${bias ? "_bias" : ""}${plan ? "_plan" : ""}${lse ? "_lse" : ""}${repeats ? "_repeats" : ""}${
     into ? `_into_${panelName(into)}` : ""
-  }`;
+  }${inPlace ? "_in_place" : ""}`;
+
+/** WGSL: the name of the buffer that queries in f32 are read from. */
+export const queriesOf = ({ inPlace }: ForwardCall): string => inPlace ? "y" : "q";
 
 /** The buffers of a call. Keys and values are stored as `inner` says. */
 export const forwardBuffers = (
-  { bias, lse, into }: ForwardCall,
+  { bias, lse, into, inPlace }: ForwardCall,
   inner: string,
   looped: Readonly<Record<string, Binding>>,
 ): Record<string, Binding> => ({
-  q: read("vec4f"),
+  ...!inPlace && { q: read("vec4f") },
   k: read(inner),
   v: read(inner),
   ...looped,

@@ -9,7 +9,7 @@
  */
 import { unroll } from "../../kernel.ts";
 import { indexInPanels } from "../gemm/pack.ts";
-import { type ForwardCall, repeatedKey } from "./forward.ts";
+import { type ForwardCall, queriesOf, repeatedKey } from "./forward.ts";
 import type { LookaheadLoop } from "./lookahead.ts";
 import { MASKED } from "./loop.ts";
 import { type MatrixLayout, repeat } from "./matrix_layout.ts";
@@ -94,13 +94,13 @@ export interface Queries {
 }
 
 /** Loads the queries. They are on their way while the first keys are looked up and read. */
-export function queries(layout: MatrixLayout, loop: LookaheadLoop, { plan }: ForwardCall): Queries {
+export function queries(layout: MatrixLayout, loop: LookaheadLoop, call: ForwardCall): Queries {
   const { rows, threads, i8 } = layout;
   const tokens = `  for (var i = li; i < ${rows}u; i += ${threads}u) { query_tokens[i] = ${
     loop.outer("first + i")
   }; }\n`;
-  const { read, load } = i8 ? packedQueries(layout) : convertedQueries(layout, loop);
-  return { read: `${plan ? tokens : ""}${read}`, load };
+  const { read, load } = i8 ? packedQueries(layout) : convertedQueries(layout, loop, call);
+  return { read: `${call.plan ? tokens : ""}${read}`, load };
 }
 
 /** Queries in i8 lie in the order of tokens or slots. Rows past the last are those of other blocks, or unused. */
@@ -120,8 +120,8 @@ function packedQueries({ headDim, m, depth, bands, unit, perKey, query, rows, th
  * Converts the queries to f16 first. As many channels are staged at once as fit into the area of scores. All are read
  * before any is staged, so that the kernel waits only once.
  */
-function convertedQueries(layout: MatrixLayout, { outer }: LookaheadLoop): Queries {
-  const { headDim, rows, scoresBytes, m, k, query, bands } = layout;
+function convertedQueries(layout: MatrixLayout, { outer }: LookaheadLoop, call: ForwardCall): Queries {
+  const { headDim, rows, scoresBytes, m, k, query, bands } = layout, q = queriesOf(call);
   let width = headDim;
   while (2 * rows * (width + 8) > scoresBytes) width /= 2;
   const wide = (width + 8) / 8, own = cells(layout, rows, width / 8), pieces = headDim / width;
@@ -132,7 +132,7 @@ function convertedQueries(layout: MatrixLayout, { outer }: LookaheadLoop): Queri
   ${
         guard(`
     let source = token${i} + ${piece * width / 4}u + 2u * (${part});
-    query${piece}_${i} = packed(q[source] * scale, q[source + 1u] * scale);`)
+    query${piece}_${i} = packed(${q}[source] * scale, ${q}[source + 1u] * scale);`)
       }`);
   const stage = (piece: number) =>
     each(own, ({ row, part, guard }, i) => `  ${guard(`scores[${row} * ${wide}u + ${part}] = query${piece}_${i};`)}`);

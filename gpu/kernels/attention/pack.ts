@@ -14,6 +14,14 @@ fn packed(a: vec4f, b: vec4f) -> vec4u { return vec4u(four_halves(a), four_halve
 /** WGSL: converts eight numbers to f16. Numbers that f16 cannot hold are clamped. */
 export const PACKED = FOUR_HALVES + EIGHT;
 
+/** How f16 keys and values are packed. */
+interface HalfPacking extends Packing {
+  /** Whether the mean of all tokens is subtracted first. */
+  readonly shifted: boolean;
+  /** Whether they are in f16 already. */
+  readonly halves: boolean;
+}
+
 /** A kernel that packs an operand. Only the heads that are computed are packed, head by head. */
 interface Packing {
   readonly headDim: number;
@@ -38,33 +46,31 @@ const ofChannels = ({ headDim }: Packing, array: string, first: string, i: numbe
 const lessMean = (packing: Packing, first: string, i: number) =>
   ` - ${ofChannels(packing, "sums", first, i)} / f32(p.tokens)`;
 
-/**
- * Packs keys or values to f16, for kernels that hold operands in f16. Each is packed once and then read many times.
- *
- * @param shifted whether the mean of all tokens is subtracted first
- */
-export const packHalves = memo(({ shifted, ...packing }: Packing & { readonly shifted: boolean }): KernelSource => {
+/** Packs keys or values to f16, for kernels that hold operands in f16. Each is packed once and then read many times. */
+export const packHalves = memo(({ shifted, halves, ...packing }: HalfPacking): KernelSource => {
   const { headDim, plan } = packing;
   const number = (i: number) => `x[source + 2u * eight + ${i}u]${shifted ? lessMean(packing, "2u * eight", i) : ""}`;
   return {
-    name: `attention_pack_${headDim}${plan ? "_plan" : ""}${shifted ? "_shifted" : ""}`,
+    name: `attention_pack_${headDim}${plan ? "_plan" : ""}${shifted ? "_shifted" : ""}${halves ? "_halves" : ""}`,
     buffers: {
-      ...{ x: read("vec4f"), head_ids: read("u32") },
+      ...{ x: read(halves ? "vec4u" : "vec4f"), head_ids: read("u32") },
       ...plan && { order: read("u32") },
       /** [batch, heads · head dim]: the sums of all tokens */
       ...shifted && { sums: read("vec4f") },
       /** [batch, chosen heads, rows, head dim] */
       y: write("vec4u"),
-      ...clampedBuffer,
+      ...!halves && clampedBuffer,
     },
     params: PARAMS,
     workgroupSize: [PACK_THREADS, 1, 1],
-    declarations: countedHalves("keys and values of attention") + EIGHT,
+    declarations: halves ? "" : countedHalves("keys and values of attention") + EIGHT,
     body: `  let row = gid.x / ${headDim / 8}u;
   if (row >= p.rows) { return; }
   let eight = gid.x % ${headDim / 8}u;
 ${place(packing, "row", "p.rows")}
-  y[packed_row * ${headDim / 8}u + eight] = packed(${number(0)}, ${number(1)});`,
+  y[packed_row * ${headDim / 8}u + eight] = ${
+      halves ? "x[source / 2u + eight]" : `packed(${number(0)}, ${number(1)})`
+    };`,
   };
 });
 

@@ -15,7 +15,7 @@
  */
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { callName, callParams, forwardBuffers, type ForwardCall } from "./forward.ts";
+import { callName, callParams, forwardBuffers, type ForwardCall, queriesOf } from "./forward.ts";
 import { attentionLoop, MASKED } from "./loop.ts";
 
 /**
@@ -28,7 +28,7 @@ export const PLAIN_ROWS = (headDim: number): number => headDim <= 32 ? 4 : 2;
 /** Makes the kernel. Outer rows are queries, inner rows are keys. */
 export const attentionPlain = memo((call: ForwardCall): KernelSource => {
   const { headDim, bias, plan, lse } = call;
-  const d4 = headDim / 4, rows = PLAIN_ROWS(headDim);
+  const d4 = headDim / 4, rows = PLAIN_ROWS(headDim), queries = queriesOf(call);
   const each = (line: (i: number) => string) => unroll(rows, line);
   const w = attentionLoop({ plan, rows });
   return {
@@ -42,7 +42,7 @@ ${
         `  let token${i} = ${w.outer(`first + ${i}u`)}; let at${i} = token${i} * p.dim4 + head;
   var m${i} = ${MASKED}; var l${i} = 0.0;
 ${bias ? `  let bias${i} = (h * p.outer + min(first + ${i}u, last)) * p.inner;` : ""}
-${unroll(d4, (c) => `  let q${i}_${c} = q[at${i} + ${c}u] * p.scale; var a${i}_${c} = vec4f();`)}`
+${unroll(d4, (c) => `  let q${i}_${c} = ${queries}[at${i} + ${c}u] * p.scale; var a${i}_${c} = vec4f();`)}`
       )
     }
 ${

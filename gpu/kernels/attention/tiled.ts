@@ -1,7 +1,7 @@
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { type LookaheadLoop, lookaheadLoop } from "./lookahead.ts";
-import { callName, callParams, forwardBuffers, type ForwardCall, repeatedKey } from "./forward.ts";
+import { callName, callParams, forwardBuffers, type ForwardCall, queriesOf, repeatedKey } from "./forward.ts";
 import { MASKED } from "./loop.ts";
 
 /** How a workgroup shares its work. All numbers are powers of two. */
@@ -89,7 +89,7 @@ ${
         `  let query${n} = ${loop.outer(`first + ${row}`)} * p.dim4 + head + li % ${depth}u;`)
     }
 ${mine((i) => `  var m${i} = ${MASKED}; var l${i} = 0.0; ${unroll(columns, (c) => `var o${i}_${c} = vec4f();`)}`)}
-${loop.steps({ body: `${scores(layout, loop)}\n${softmax(layout, call)}\n${weightedSum(layout, loop)}` })}
+${loop.steps({ body: `${scores(layout, loop, call)}\n${softmax(layout, call)}\n${weightedSum(layout, loop)}` })}
 ${epilogue(layout, loop, call)}`,
   };
 });
@@ -150,8 +150,8 @@ const together = ({ stretch }: Layout, most: number) => stretch ? Math.min(stret
  * Scores in powers of two, because GPUs compute exp2 fast. Queries and keys are staged a few channels at a time. A
  * thread multiplies its queries by groups of four keys, with an outer product for each channel.
  */
-function scores(layout: Layout, loop: LookaheadLoop): string {
-  const { rows, keys, d4, depth, across, down, fours, vec, product, stretch, mine } = layout;
+function scores(layout: Layout, loop: LookaheadLoop, call: ForwardCall): string {
+  const { rows, keys, d4, depth, across, down, fours, vec, product, stretch, mine } = layout, queries = queriesOf(call);
   const steps = together(layout, depth);
   const multiply = (g: number, u: number) =>
     `          {
@@ -169,7 +169,7 @@ ${staged(layout, keys, (n, row) => `    let key${n} = ${innerRow(layout, loop, r
       if (c0 > 0u) { workgroupBarrier(); }
 ${
     staged(layout, rows, (n, row) =>
-      `      queries[${row} / ${down}u][${row} % ${down}u][li % ${depth}u] = ${vec}(q[query${n} + c0] * (p.scale * ${Math.LOG2E}));`)
+      `      queries[${row} / ${down}u][${row} % ${down}u][li % ${depth}u] = ${vec}(${queries}[query${n} + c0] * (p.scale * ${Math.LOG2E}));`)
   }
 ${
     staged(layout, keys, (n, row) =>

@@ -128,20 +128,25 @@ fn put(m: u32, columns: Columns, v: vec4f) {
 }${storeOf("vec4f")}`;
 }
 
-/**
- * As "vec4f" of {@link epilogue}, but the outputs are written as rows of bf16, which are quantised next: it has the range
- * of f32, so that nothing is clamped and NaN stays, and errs less than 8 bits do.
- */
-function bf16Epilogue(activation: Activation): string {
-  return `${finishing("vec4f", "n / 4u", activation)}
-fn four_bf16(v: vec4f) -> vec2u {
+/** How four numbers become two words, in each format of rows of 16 bits. */
+const FOUR_IN_16_BITS = {
+  // It has the range of f32, so that nothing is clamped and NaN stays, and errs less than the 8 bits that follow.
+  bf16: `
+fn four_halves(v: vec4f) -> vec2u {
   let bits = bitcast<vec4u>(v);
   let infinite = vec4u(0x7f800000u);
   let nearest = select(bits + vec4u(0x8000u), bits, (bits & infinite) == infinite);
   return (nearest.xz >> vec2u(16u)) | (nearest.yw & vec2u(0xffff0000u));
-}
+}`,
+  f16: countedHalves("keys and values of attention"),
+} as const;
+
+/** As "vec4f" of {@link epilogue}, but the outputs are written as rows of 16-bit numbers. */
+function halfRowsEpilogue(format: HalfRows, activation: Activation): string {
+  return `${finishing("vec4f", "n / 4u", activation)}
+${FOUR_IN_16_BITS[format]}
 fn put(m: u32, columns: Columns, v: vec4f) {
-  if (m < p.m && columns.first < p.n) { y[m * ${rowOf("vec4f")} + columns.place] = four_bf16(v); }
+  if (m < p.m && columns.first < p.n) { y[m * ${rowOf("vec4f")} + columns.place] = four_halves(v); }
 }${storeOf("vec4f")}`;
 }
 
@@ -154,8 +159,11 @@ fn store(m: u32, column: u32, sum: ${output}) { store_in(m, columns_at(column), 
 /** WGSL: the length of a row of outputs, in elements. */
 const rowOf = (output: "f32" | "vec4f") => output === "vec4f" ? "(p.columns / 4u)" : "p.columns";
 
-/** How an output is written that only another product reads: in panels of f16, or as rows of bf16. */
-export type HalfOutput = PanelShape | "bf16";
+/** Rows of an output in 16 bits: bf16 is quantised next, f16 are values of attention. */
+export type HalfRows = keyof typeof FOUR_IN_16_BITS;
+
+/** How an output in 16 bits is written: in panels of f16 that another product reads, or in rows. */
+export type HalfOutput = PanelShape | HalfRows;
 
 /** What a kernel does with its sums, where that is part of its code. */
 export interface Output {
@@ -168,7 +176,10 @@ export interface Output {
 export function outputOf({ into, activation }: Output) {
   const name = activation === "none" ? "" : `_${activation}`, y: "vec2u" | "vec4f" = into ? "vec2u" : "vec4f";
   if (!into) return { y, epilogue: epilogue("vec4f", activation), name, buffers: {} };
-  if (into === "bf16") return { y, epilogue: bf16Epilogue(activation), name: `${name}_into_bf16`, buffers: {} };
+  if (typeof into === "string") {
+    const buffers = into === "f16" ? clampedBuffer : {};
+    return { y, epilogue: halfRowsEpilogue(into, activation), name: `${name}_into_${into}`, buffers };
+  }
   return {
     y,
     epilogue: panelEpilogue(into, activation),

@@ -10,8 +10,9 @@ import { formsOf } from "../../../gpu/kernels/gemm/variants.ts";
 import { GEMM } from "../../../gpu/ops/gemm.ts";
 import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
 import { forwardFamily } from "../../../gpu/ops/attention_family.ts";
-import { runForward } from "../../../gpu/ops/attention_forward.ts";
-import { assert, assertEquals } from "@std/assert";
+import { packsHalves, runForward } from "../../../gpu/ops/attention_forward.ts";
+import { packHalves } from "../../../gpu/ops/pack_halves.ts";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { assertClose, exceptPlain, randn, testVariants } from "../../gpu.ts";
 import { attend, logSums, type Reference } from "../../reference_attention.ts";
 
@@ -137,6 +138,34 @@ testVariants("in every forward variant, the last key stands for several", async 
     }
   }
 });
+
+testVariants(
+  "every forward variant writes over queries, and takes values in f16, bit for bit",
+  async ({ name, gpu }) => {
+    const [heads, headDim, tokens] = [2, 16, 75], dim = heads * headDim, all = run(0, tokens);
+    const [q, k, v] = [1, 2, 3].map((seed) => gpu.upload(randn(tokens * dim, seed), [1, tokens, dim]));
+    const order = gpu.upload(Uint32Array.from({ length: tokens }, (_, i) => i * 7 % tokens), [1, tokens], "u32");
+    for (const plan of [false, true]) {
+      const families = [false, true].map((int8) => forwardFamily({ headDim, plan, int8 }).variants(gpu));
+      const forwards = name === "plain" ? [["plain", undefined] as const] : families.flatMap((found) => [...found]);
+      for (const [variant, forward] of forwards) {
+        const rows = forwardRows(forward, headDim);
+        const queries = plan && uploadBlockList(gpu, cutBlocks(all, rows, 0, 1), [all]);
+        const pattern = { heads, ...queries && { plan: { order, queries } } };
+        const y = gpu.tensor([1, tokens, dim]), over = gpu.tensor([1, tokens, dim]);
+        runForward(gpu, forward, pattern, { q: q!, k: k!, v: v!, y });
+        const expected = await gpu.readBytes(y);
+        gpu.copy(q!, over);
+        runForward(gpu, forward, pattern, { q: over, k: k!, v: v!, y: over });
+        assertEquals(await gpu.readBytes(over), expected, variant);
+        const halves = { q: q!, k: k!, v: packHalves(gpu, v!), y };
+        if (packsHalves(forward)) runForward(gpu, forward, pattern, halves);
+        else assertThrows(() => runForward(gpu, forward, pattern, halves), Error, "take no values in f16");
+        assertEquals(await gpu.readBytes(y), expected, variant);
+      }
+    }
+  },
+);
 
 testVariants("kernels for matrix units write what products read, bit for bit", async ({ gpu }) => {
   const [heads, headDim, tokens] = [2, 16, 75], dim = heads * headDim;

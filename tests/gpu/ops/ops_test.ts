@@ -317,7 +317,12 @@ testVariants(
       const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [normed]);
       assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps)), norm, 1e-6);
       const rope = { table: gpu.upload(table, [turned, headDim / 2, 2]) };
-      assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps, { rope })), rotated, 1e-6);
+      const apart = rmsNorm(gpu, input, weight, eps, { rope });
+      assertClose(await gpu.read(apart), rotated, 1e-6);
+      const over = gpu.tensor(input.shape);
+      gpu.copy(input, over);
+      assertEquals(rmsNorm(gpu, over, weight, eps, { rope, into: over }), over);
+      assertEquals(await gpu.readBytes(over), await gpu.readBytes(apart));
     }
   },
 );

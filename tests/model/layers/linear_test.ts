@@ -6,8 +6,9 @@ import { Tape } from "../../../gpu/tape.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { Linear } from "../../../model/layers/linear.ts";
+import { packHalves } from "../../../gpu/ops/pack_halves.ts";
 import { assert, assertEquals } from "@std/assert";
-import { testVariants } from "../../gpu.ts";
+import { assertClose, testVariants } from "../../gpu.ts";
 
 const [OUT, IN] = [1024, 32];
 /** Rows of large products, of small ones, and of a few. */
@@ -56,3 +57,19 @@ testVariants("a layer that packs its weight once gives bit for bit what others d
     assertEquals(mine, theirs);
   }
 }, ({ gpu }) => gpu.matrixUnits !== undefined);
+
+testVariants("a layer rounds its output to f16, frees its input, and goes in parts", async ({ gpu: given }) => {
+  for (const int8 of [false, true]) {
+    const gpu = new Gpu(given.device, { ...given.settings, int8 }), rows = 328, x = noise(gpu, [1, rows, IN]);
+    const { tensor, scale } = PackedOperand.of(gpu, noise(gpu, [OUT, IN], "bf16"), { numbers: "i8" });
+    const layer = int8 ? new Linear(tensor, undefined, false, scale) : new Linear(noise(gpu, [OUT, IN], "bf16"));
+    const y = layer.apply(gpu, x), expected = await gpu.readBytes(y), halves = layer.applyHalves(gpu, x);
+    const rounded = halves.format.name === "f16" ? packHalves(gpu, y) : y;
+    assertEquals(await gpu.readBytes(halves), await gpu.readBytes(rounded));
+    assertClose(await gpu.read(layer.applyInParts(gpu, x, 2 * IN * 130)), await gpu.read(y), 1e-6);
+    const { used } = gpu.memory;
+    const last = layer.applyLast(gpu, x);
+    assertEquals(gpu.memory.used, used - x.bytes + last.bytes);
+    assertEquals(await gpu.readBytes(last), expected);
+  }
+});
