@@ -139,33 +139,33 @@ testVariants("in every forward variant, the last key stands for several", async 
   }
 });
 
-testVariants(
-  "every forward variant writes over queries, and takes values in f16, bit for bit",
-  async ({ name, gpu }) => {
-    const [heads, headDim, tokens] = [2, 16, 75], dim = heads * headDim, all = run(0, tokens);
-    const [q, k, v] = [1, 2, 3].map((seed) => gpu.upload(randn(tokens * dim, seed), [1, tokens, dim]));
-    const order = gpu.upload(Uint32Array.from({ length: tokens }, (_, i) => i * 7 % tokens), [1, tokens], "u32");
-    for (const plan of [false, true]) {
-      const families = [false, true].map((int8) => forwardFamily({ headDim, plan, int8 }).variants(gpu));
-      const forwards = name === "plain" ? [["plain", undefined] as const] : families.flatMap((found) => [...found]);
-      for (const [variant, forward] of forwards) {
-        const rows = forwardRows(forward, headDim);
-        const queries = plan && uploadBlockList(gpu, cutBlocks(all, rows, 0, 1), [all]);
-        const pattern = { heads, ...queries && { plan: { order, queries } } };
-        const y = gpu.tensor([1, tokens, dim]), over = gpu.tensor([1, tokens, dim]);
-        runForward(gpu, forward, pattern, { q: q!, k: k!, v: v!, y });
-        const expected = await gpu.readBytes(y);
-        gpu.copy(q!, over);
-        runForward(gpu, forward, pattern, { q: over, k: k!, v: v!, y: over });
-        assertEquals(await gpu.readBytes(over), expected, variant);
-        const halves = { q: q!, k: k!, v: packHalves(gpu, v!), y };
-        if (packsHalves(forward)) runForward(gpu, forward, pattern, halves);
-        else assertThrows(() => runForward(gpu, forward, pattern, halves), Error, "take no values in f16");
-        assertEquals(await gpu.readBytes(y), expected, variant);
-      }
-    }
-  },
-);
+testVariants("kernels of every kind write over queries, and take values in f16, bit for bit", async ({ name, gpu }) => {
+  const [heads, headDim, tokens] = [2, 16, 75], dim = heads * headDim, all = run(0, tokens);
+  const [q, k, v] = [1, 2, 3].map((seed) => gpu.upload(randn(tokens * dim, seed), [1, tokens, dim]));
+  const order = gpu.upload(Uint32Array.from({ length: tokens }, (_, i) => i * 7 % tokens), [1, tokens], "u32");
+  const families = [false, true].map((int8) => forwardFamily({ headDim, plan: true, int8 }).variants(gpu));
+  // Variants of a kind differ in their tiles alone.
+  const kinds = new Map<string, ForwardVariant | undefined>();
+  for (const [, forward] of name === "plain" ? [] : families.flatMap((found) => [...found])) {
+    const { kernel, tile } = forward;
+    kinds.set(`${kernel} ${kernel === "matrix" ? tile.sums : kernel === "tiled" ? tile.f16 : ""}`, forward);
+  }
+  for (const [kind, forward] of name === "plain" ? [["plain", undefined] as const] : kinds) {
+    const queries = uploadBlockList(gpu, cutBlocks(all, forwardRows(forward, headDim), 0, 1), [all]);
+    const pattern = { heads, plan: { order, queries } };
+    const y = gpu.tensor([1, tokens, dim]), over = gpu.tensor([1, tokens, dim]);
+    runForward(gpu, forward, pattern, { q: q!, k: k!, v: v!, y });
+    const expected = await gpu.readBytes(y);
+    gpu.copy(q!, over);
+    runForward(gpu, forward, pattern, { q: over, k: k!, v: v!, y: over });
+    assertEquals(await gpu.readBytes(over), expected, kind);
+    const halves = { q: q!, k: k!, v: packHalves(gpu, v!), y: gpu.tensor([1, tokens, dim]) };
+    if (packsHalves(forward)) {
+      runForward(gpu, forward, pattern, halves);
+      assertEquals(await gpu.readBytes(halves.y), expected, kind);
+    } else assertThrows(() => runForward(gpu, forward, pattern, halves), Error, "take no values in f16");
+  }
+});
 
 testVariants("kernels for matrix units write what products read, bit for bit", async ({ gpu }) => {
   const [heads, headDim, tokens] = [2, 16, 75], dim = heads * headDim;
