@@ -78,8 +78,8 @@ export function veda(gpu: Gpu, { config, grid, ...model }: ModelShape, keep: num
     density: attention.pairs(0, 0) / validTokens(layout) ** 2,
     period: 1,
     attend: Object.assign((q: Tensor, k: Tensor, v: Tensor) => attend(q, k, v, 0), {
-      packed: (q: Tensor, k: Tensor, v: Tensor, _: number, next: Operand) =>
-        attend.packed?.(q, k, v, 0, next) ?? attend(q, k, v, 0),
+      consuming: (q: Tensor, k: Tensor, v: Tensor, _: number, next?: Operand) =>
+        attend.consuming?.(q, k, v, 0, next) ?? attend(q, k, v, 0),
     }),
     keep,
     [Symbol.dispose]: () => {

@@ -60,8 +60,9 @@ export async function openTransformer(
         let { x } = embedded;
         for (let layer = 0; layer < count; layer++) {
           const ofLayer: SelfAttention = (q, k, v, _, gate) => attend!(q, k, v, layer, gate);
-          const selfAttention = attend &&
-            Object.assign(ofLayer, { takesGate: attend.takesGate ?? false, packed: attend.packed });
+          const consuming: SelfAttention["consuming"] = attend?.consuming &&
+            ((q, k, v, _, next) => attend.consuming!(q, k, v, layer, next));
+          const selfAttention = attend && Object.assign(ofLayer, { takesGate: attend.takesGate ?? false, consuming });
           const next = transformer.runBlock(order.at(layer), x, { ...embedded, selfAttention });
           if (x !== embedded.x) gpu.release(x);
           x = next;

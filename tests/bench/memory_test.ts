@@ -4,7 +4,7 @@ import { STAGES } from "../../model/estimate/clip_memory.ts";
 import { drySource } from "../../bench/full_size/made_source.ts";
 import { SHAPES } from "../../bench/shapes.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
+import { dryGpu, type DryGpuOptions, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
 import { Gpu } from "../../gpu/gpu.ts";
 import { elementCount } from "../../model/checkpoint/dtype.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
@@ -145,10 +145,10 @@ Deno.test("memory: 14B in Q4_K renders 832x480, 81 frames on a card of 12 GB", a
 
 Deno.test("memory: denoising takes no more than the choice of weights counts on, and not far less", async () => {
   const model = SHAPES["1.3b"].model(drySource);
-  const devices = {
+  const devices: Readonly<Record<string, DryGpuOptions>> = {
     ...{ f32: {}, f16: { precision: "f16" }, int8: { precision: "f16", int8: true } },
     ...{ "matrix units": MATRIX, "matrix units, int8": { ...MATRIX, int8: true } },
-  } as const;
+  };
   for (const [kind, device] of Object.entries(devices)) {
     const estimate = model.denoisingBytes(dryGpu(device), SMALL);
     for (const [name, attention] of Object.entries(METHODS)) {
