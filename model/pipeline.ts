@@ -13,7 +13,7 @@ import type { CacheReport, StepCache } from "./cache/step_cache.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import { openModel } from "./checkpoint/model_folder.ts";
 import type { GivenParts, PartPlace } from "./checkpoint/part_place.ts";
-import { sizeNote } from "./checkpoint/trained_sizes.ts";
+import { sizeNote, trainedFlowShift } from "./checkpoint/trained_sizes.ts";
 import { checkFinite, type ConditionedPass, denoise, type DenoisingTask } from "./denoise.ts";
 import { type Conditioning, type FamilyModel, FRUGAL, type PromptEncoder, type VideoVae } from "./family.ts";
 import type { PlacedTransformer } from "./blocks/placed_transformer.ts";
@@ -489,13 +489,14 @@ export class VideoPipeline {
     for (const note of pictureNotes(options, clip)) options.onNote?.(note);
     const note = sizeNote(defaults.trained, clip);
     if (note !== undefined) options.onNote?.(note);
+    const { flowShift = trainedFlowShift(defaults.trained, clip) } = options;
     const scheduler = createScheduler(parts.model.scheduler, {
       steps: stepsOf(options.sigmas, options.steps, defaults.steps),
       kind: options.scheduler,
-      flowShift: options.flowShift,
+      flowShift,
       sigmas: options.sigmas,
     });
-    for (const note of parts.model.scheduleNotes({ ...options, width, height })) options.onNote?.(note);
+    for (const note of parts.model.scheduleNotes({ ...options, flowShift, width, height })) options.onNote?.(note);
     const shape = this.#latentShape(clip, options.latents);
     gpu.countsClamps = true;
     using owned = new TensorOwner(gpu);

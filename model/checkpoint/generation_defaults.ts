@@ -4,7 +4,7 @@ import type { StoredFile } from "../files/store.ts";
 import type { Family } from "../family.ts";
 import { checkClip, type ClipSize } from "../video_size.ts";
 import { Config } from "./json.ts";
-import { readTrainedSizes } from "./trained_sizes.ts";
+import { readTrainedSizes, type TrainedSize } from "./trained_sizes.ts";
 
 /** A model's own defaults, from `generation.json` in its folder. */
 export interface GenerationDefaults extends ClipSize {
@@ -18,8 +18,8 @@ export interface GenerationDefaults extends ClipSize {
   readonly guidanceLow?: number;
   /** The number of tokens that a prompt is padded or cut to. */
   readonly textTokens: number;
-  /** The sizes of clips that the model was trained on, if the folder says so. */
-  readonly trained?: readonly ClipSize[];
+  /** The sizes of clips that the model was trained on, and their flow shifts, if the folder says so. */
+  readonly trained?: readonly TrainedSize[];
 }
 
 /** Limits above what models are trained for: the encoders' longest texts have some thousand tokens. */

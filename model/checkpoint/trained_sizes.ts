@@ -2,25 +2,32 @@ import { quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { checkClip, type ClipMultiples, type ClipSize } from "../video_size.ts";
 import { Config, isJsonObject } from "./json.ts";
 
-const KEYS = ["width", "height", "frames"] as const;
+const KEYS = ["width", "height", "frames"] as const, SHIFT_KEY = "flow_shift";
+
+/** A size of clips that a model was trained on. */
+export interface TrainedSize extends ClipSize {
+  /** The flow shift for such clips. Default: the scheduler's */
+  readonly flowShift?: number;
+}
 
 /**
  * The sizes of clips that a model was trained on: `trained` in its `generation.json`, which is a list such as
- * `[{"width": 832, "height": 480, "frames": 81}]`; nothing if it is absent.
+ * `[{"width": 832, "height": 480, "frames": 81}]`, also with a `flow_shift`; nothing if it is absent.
  *
  * @param path names the file in messages
  * @throws {TilereelError} if it is something else, or a size does not fit
  */
-export function readTrainedSizes(value: unknown, path: string, multiples: ClipMultiples): ClipSize[] | undefined {
+export function readTrainedSizes(value: unknown, path: string, multiples: ClipMultiples): TrainedSize[] | undefined {
   if (value === undefined) return undefined;
   const expected = `a list such as [{"width": 832, "height": 480, "frames": 81}] was expected`;
   if (!Array.isArray(value) || value.length === 0) {
     throw new TilereelError(`${path}: trained is ${quotedValue(value)}, but ${expected}`);
   }
-  return value.map((entry: unknown, i): ClipSize => {
+  return value.map((entry: unknown, i): TrainedSize => {
     const where = `${path}: trained[${i}]`;
     if (
-      !isJsonObject(entry) || KEYS.some((key) => !Object.hasOwn(entry, key)) || Object.keys(entry).length > KEYS.length
+      !isJsonObject(entry) || KEYS.some((key) => !Object.hasOwn(entry, key)) ||
+      Object.keys(entry).some((key) => key !== SHIFT_KEY && !KEYS.includes(key as "width"))
     ) {
       throw new TilereelError(`${where} is ${quotedValue(entry)}, but ${expected}`);
     }
@@ -28,8 +35,17 @@ export function readTrainedSizes(value: unknown, path: string, multiples: ClipMu
     const [width, height, frames] = KEYS.map((key) => config.integer(key, 0)) as [number, number, number];
     const size = { width, height, frames };
     checkClip(multiples, size, `${where}: `);
-    return size;
+    return config.isNull(SHIFT_KEY) ? size : { ...size, flowShift: config.number(SHIFT_KEY, 1, { positive: true }) };
   });
+}
+
+/**
+ * The flow shift for a clip: that of the nearest size, by the ratios of sides and frames. It is undefined where that has
+ * none: then the scheduler's counts.
+ */
+export function trainedFlowShift(trained: readonly TrainedSize[] | undefined, clip: ClipSize): number | undefined {
+  const distance = (size: ClipSize) => KEYS.reduce((sum, key) => sum + Math.log(size[key] / clip[key]) ** 2, 0);
+  return trained?.toSorted((a, b) => distance(a) - distance(b))[0]?.flowShift;
 }
 
 /** A clause for a clip that has none of the sizes; nothing if it has one, or if no sizes are known. */

@@ -99,14 +99,15 @@ all() {
   for size in $small $middle; do
     list "$lane" "$process" "$size" 1-precisions "$stop" --precision f32 --also int8 --setting vorta --setting "veda keep=0.25"
   done
-  list "$lane" "$process" "$small" 2-few "$stop" --full "$clips/$small/full" "${few[@]}" --setting "few vorta: vorta preset=demo" \
-    --setting "few veda: veda preset=demo" --setting "few pab: full preset=demo cache=pab"
-  list "$lane" "$process" "$middle" 2-few "$stop" --full "$clips/$middle/full" "${few[@]}"
-  list "$lane" "$process" "$middle" 3-sparse "$stop" --full "$clips/$middle/full" --setting "random routes: vorta routes=random" \
-    --setting "both: vorta full-branch=veda keep=0.25" --setting "veda keep=0.5" --setting "veda keep=0.125"
-  list "$lane" "$process" "$small" 3-caches "$stop" --full "$clips/$small/full" --setting "first-block: full cache=first-block" \
-    --setting "pab: full cache=pab" --setting "easy: full cache=easy" --setting "vorta pab: vorta cache=pab" \
-    --setting "few, no LoRA: preset=demo" --setting "random routes: vorta routes=random"
+  list "$lane" "$process" "$small" 2-few "$stop" --precision f32 --full "$clips/$small/full" "${few[@]}" \
+    --setting "few vorta: vorta preset=demo" --setting "few veda: veda preset=demo" --setting "few pab: full preset=demo cache=pab"
+  list "$lane" "$process" "$small" 3-caches "$stop" --precision f32 --full "$clips/$small/full" \
+    --setting "first-block: full cache=first-block" --setting "pab: full cache=pab" --setting "easy: full cache=easy" \
+    --setting "vorta pab: vorta cache=pab"
+  list "$lane" "$process" "$middle" 2-few "$stop" --precision f32 --full "$clips/$middle/full" "${few[@]}"
+  list "$lane" "$process" "$middle" 3-sparse "$stop" --precision f32 --full "$clips/$middle/full" \
+    --setting "random routes: vorta routes=random" --setting "both: vorta full-branch=veda keep=0.25" \
+    --setting "veda keep=0.5" --setting "veda keep=0.125"
   study "$stop"
   int8 "$stop"
 }

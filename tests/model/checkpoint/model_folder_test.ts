@@ -1,5 +1,5 @@
 import { openModelFolder } from "../../../model/checkpoint/model_folder.ts";
-import { sizeNote } from "../../../model/checkpoint/trained_sizes.ts";
+import { sizeNote, trainedFlowShift } from "../../../model/checkpoint/trained_sizes.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { assertEquals, assertRejects } from "@std/assert";
 
@@ -40,7 +40,7 @@ Deno.test("the demo model", async () => {
     trained: [
       { width: 128, height: 128, frames: 29 },
       { width: 256, height: 256, frames: 29 },
-      { width: 512, height: 512, frames: 61 },
+      { width: 512, height: 512, frames: 61, flowShift: 5 },
     ],
   });
   for (const part of ["transformer", "vae", "scheduler", "text_encoder", "tokenizer"] as const) {
@@ -69,6 +69,19 @@ Deno.test("clips of sizes that a model was not trained on are noted, where it sa
   );
 });
 
+Deno.test("a clip has the flow shift of the nearest size that a model was trained on", () => {
+  const size = (width: number, height: number, frames: number) => ({ width, height, frames });
+  const trained = [size(128, 128, 29), { ...size(512, 512, 61), flowShift: 5 }, {
+    ...size(832, 480, 81),
+    flowShift: 7,
+  }];
+  assertEquals(trainedFlowShift(trained, size(512, 512, 61)), 5);
+  assertEquals(trainedFlowShift(trained, size(480, 512, 57)), 5);
+  assertEquals(trainedFlowShift(trained, size(1280, 720, 81)), 7);
+  assertEquals(trainedFlowShift(trained, size(160, 128, 5)), undefined);
+  assertEquals(trainedFlowShift(undefined, size(512, 512, 61)), undefined);
+});
+
 Deno.test("a generation.json that is wrong is refused", () =>
   inModel(INDEX, async (folder) => {
     const cases = [
@@ -79,6 +92,11 @@ Deno.test("a generation.json that is wrong is refused", () =>
       ['{"guidance": -1}', "guidance is -1, but a number of at least 0"],
       ['{"trained": {}}', "trained is {}, but a list such as"],
       ['{"trained": [{"width": 16, "height": 16}]}', "trained[0] is"],
+      ['{"trained": [{"width": 16, "height": 16, "frames": 5, "shift": 5}]}', "trained[0] is"],
+      [
+        '{"trained": [{"width": 16, "height": 16, "frames": 5, "flow_shift": 0}]}',
+        "flow_shift is 0, but a number above 0",
+      ],
       ['{"trained": [{"width": 16, "height": 16, "frames": 2}]}', "trained[0]: frames 2 does not fit"],
       ["[]", "does not hold a JSON object"],
       ["{", "is not valid JSON"],

@@ -133,7 +133,7 @@ export const samplingOptions = ofClip(inGroup("Sampling", {
       "Shift of the noise levels. A higher value spends more of the steps at high noise, which suits larger clips. The guide of " +
       "diffusers recommends 3 for 480p and 5 for 720p with Wan; Wan's own program uses 5 for both.",
     elsewhere: ["shift", "sample-shift"],
-    default: "the model's",
+    default: "the model's, which may depend on the size",
     above: 0,
   }),
 }));

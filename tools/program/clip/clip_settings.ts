@@ -1,5 +1,6 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { GenerationDefaults } from "../../../model/checkpoint/generation_defaults.ts";
+import { trainedFlowShift } from "../../../model/checkpoint/trained_sizes.ts";
 import type { GenerateOptions } from "../../../model/pipeline.ts";
 import type { ClipShape } from "../../../model/video/read/read_clip.ts";
 import { PRESETS } from "../../../model/schedulers/presets.ts";
@@ -70,10 +71,13 @@ function withPreset<T extends ClipValues>(values: T): T {
 /** The requested settings over the model's defaults. */
 export function clipSettings({ prompt, seed, values: given }: ClipRequest, defaults: GenerationDefaults): ClipSettings {
   const values = withPreset(given);
-  const others = Object.entries(clipValuesOf(values)).filter(([name]) => !FILLED.includes(name as "size"));
+  const shape = clipShape(values, defaults);
+  const { "flow-shift": flowShift = trainedFlowShift(defaults.trained, shape) } = values;
+  const others = Object.entries(clipValuesOf({ ...values, ...flowShift !== undefined && { "flow-shift": flowShift } }))
+    .filter(([name]) => !FILLED.includes(name as "size"));
   return {
     prompt,
-    ...clipShape(values, defaults),
+    ...shape,
     steps: stepsOf(values.sigmas, values.steps, defaults.steps),
     guidance: values.guidance ?? defaults.guidance,
     seed,
