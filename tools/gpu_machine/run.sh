@@ -5,8 +5,9 @@
 #
 # usage: run.sh GROUP|JOB...
 #
-#   figures   every figure of docs/performance.md and the times of docs/quality.md: figures-dawn, figures-clips and
-#             figures-deno   10 minutes; on two GPUs 5: figures-dawn on one, the others on the other, a GPU_KIT for each
+#   figures   every figure of docs/performance.md and the times of docs/quality.md, 15 minutes (SECONDS_LEFT=900):
+#             figures-dawn, figures-clips, figures-deno, figures-tokens. On two GPUs 9, with the first and the last of
+#             these on one, the others on the other, and a GPU_KIT for each
 #   all       kernels, then steps, then memory
 #   kernels   info, check, bench, sparse, parity            4 to 10 minutes
 #   steps     info, torch, step, step14, sparse14           5 to 10 minutes
@@ -156,23 +157,24 @@ mkdir -p "$results/check" && ln -sfn "$program/tests/fixtures/tiny_hd128" "$resu
 run() {
   # shellcheck disable=SC2086  # options are several words
   case $1 in
-    figures) for part in figures-dawn figures-clips figures-deno; do run $part; done ;;
-    # What is compared comes first on each. A part begins nothing new after its seconds, so that it is not stopped in the
-    # middle of a measurement.
+    figures) for part in figures-dawn figures-clips figures-deno figures-tokens; do run $part; done ;;
+    # What is compared comes first. A part begins nothing new after its seconds, so that it is not stopped in the middle of
+    # a measurement.
     figures-dawn)
-      figures core dawn 150 "gemm,sparse,step,clip"
-      job torch 105 bash -c 'py torch_baseline.py "$@" --save "$results/torch.json"' torch $torch
-      figures more dawn 150 "tune,step14,waver,tokens"
+      figures core dawn 200 "gemm,sparse,step,clip"
+      job torch 190 bash -c 'py torch_baseline.py "$@" --save "$results/torch.json"' torch $torch
+      figures more dawn 200 "tune,step14,waver,tokens"
       ;;
     # The demo model is in the part data of pack.sh.
     figures-clips)
-      figures clips dawn 100 "hunyuan,clips14"
-      lacks figures-demo demo || figures demo dawn 80 demo
+      lacks figures-demo demo || figures demo dawn 100 demo
+      figures clips dawn 150 "hunyuan,clips14"
       ;;
     figures-deno)
-      figures core deno 110 "gemm,step,sparse,clip"
-      figures more deno 120 "tune,step14,tokens"
+      figures core deno 150 "gemm,step,sparse,clip"
+      figures more deno 110 "tune,step14"
       ;;
+    figures-tokens) figures tokens deno 80 tokens ;;
     all) for part in kernels steps memory; do run $part; done ;;
     kernels) for part in info check bench sparse parity; do run $part; done ;;
     steps) for part in info torch step step14 sparse14; do run $part; done ;;
