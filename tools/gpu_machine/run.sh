@@ -5,7 +5,7 @@
 #
 # usage: run.sh GROUP|JOB...
 #
-#   figures   every figure of docs/performance.md and the times of docs/quality.md, 15 minutes (SECONDS_LEFT=900):
+#   figures   every figure of docs/performance.md and the times of docs/quality.md, 15 minutes:
 #             figures-dawn, figures-clips, figures-deno, figures-tokens. On two GPUs 9, with the first and the last of
 #             these on one, the others on the other, and a GPU_KIT for each
 #   all       kernels, then steps, then memory
@@ -22,7 +22,7 @@
 # `deno run -A bench/targets.ts DIR...`, given where their results.tar.gz were unpacked; those of figures go into the docs
 # by `deno task figures DIR...`.
 #
-#   SECONDS_LEFT=580   for all of it; a job gets no more than what is left; SCALE=2 doubles the limits of the jobs
+#   SECONDS_LEFT=900   for all of it; a job gets no more than what is left; SCALE=2 doubles the limits of the jobs
 #   SOURCES="dawn deno"   which are run; PRECISION_dawn=auto, PRECISION_deno=auto (f32, f16)
 #   SIZE=small         small sizes and short limits: for a rehearsal without a GPU
 #   GPU_dawn=dawn, GPU_deno=auto   adapters, as for --gpu
@@ -31,7 +31,7 @@ begun=$(date +%s)
 here=$(cd "$(dirname "$0")" && pwd)
 GPU_KIT=${GPU_KIT:-/tmp/gpu-kit}
 OUT=$(mkdir -p "${OUT:-$GPU_KIT/out}" && cd "${OUT:-$GPU_KIT/out}" && pwd)
-SECONDS_LEFT=${SECONDS_LEFT:-580}
+SECONDS_LEFT=${SECONDS_LEFT:-900}
 SOURCES=${SOURCES:-dawn deno}
 SCALE=${SCALE:-1}
 SIZE=${SIZE:-full}
