@@ -18,6 +18,18 @@ export function clipsTable(results: Results, model: "hunyuan" | "14b", heading: 
   ]);
 }
 
+/** What a step takes beside PyTorch's. */
+export function stepText(results: Results): string | undefined {
+  const full = results.figure("dawn", "f16", "step/1.3b/full")?.value;
+  const sparse = results.figure("dawn", "int8", "step/1.3b/veda 0.1")?.value;
+  // A step has two passes, because of guidance.
+  const [dense, flex] = ["forward, compiled", "forward, flex 0.1"].map((what) => results.torch("1.3b", what)?.ms)
+    .map((ms) => ms && (2 * ms / 1000).toFixed(2));
+  if (full === undefined || sparse === undefined || !dense || !flex) return undefined;
+  return `${full.toFixed(2)} s, and ${sparse.toFixed(2)} s with Veda in int8; compiled PyTorch takes ${dense} s, and ` +
+    `${flex} s with a sparse attention of its own`;
+}
+
 /** What clips take that stand for many: one that was rendered, and one that was computed from its blocks. */
 export function clipsText(results: Results): string | undefined {
   const fast = results.figure("dawn", "int8", "clip/fastwan")?.value;

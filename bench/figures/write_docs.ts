@@ -14,7 +14,7 @@ import { readMeasured } from "../targets/measured.ts";
 import { countSettings, estimatesTable, ratesOf, ratesText } from "./estimates.ts";
 import { Results, type Stored } from "./measured.ts";
 import { type Plot, stepPlot, svgOf, tokensPlot } from "./plots.ts";
-import { clipsTable, clipsText, demoKernels, demoTimes } from "./clip_tables.ts";
+import { clipsTable, clipsText, demoKernels, demoTimes, stepText } from "./clip_tables.ts";
 import { figuresTable } from "./rows.ts";
 
 const ROOT = join(import.meta.dirname!, "../..");
@@ -29,6 +29,7 @@ const PARTS: Readonly<Record<string, (results: Results) => string | undefined>> 
   table: figuresTable,
   "HunyuanVideo": (results) => clipsTable(results, "hunyuan", "HunyuanVideo, 720p, 117 frames"),
   "Wan 14B": (results) => clipsTable(results, "14b", "Wan 14B, 720p, 77 frames"),
+  "step": stepText,
   "clips": clipsText,
   "demo, times": demoTimes,
   "demo, kernels": demoKernels,
