@@ -30,6 +30,8 @@ export interface TimedMethod extends Disposable {
   readonly keep?: number;
 }
 
+type Attended = readonly [q: Tensor, k: Tensor, v: Tensor, layer: number, ...unknown[]];
+
 /** Full attention. */
 export function full(gpu: Gpu, shape: ModelShape): TimedMethod {
   const attention = new FullAttention(gpu, shape.config, layoutOf(shape));
@@ -55,7 +57,9 @@ export function vorta(gpu: Gpu, shape: ModelShape, fullHeads: number, longest?: 
     name: `vorta, heads ${onFull} % full, ${onSliding} % sliding, ${onCoreset} % core-set`,
     density: BRANCHES.reduce((sum, branch, i) => sum + shares[i]! * pairs[branch], 0) / pairs.full,
     period: routes.length,
-    attend: (q, k, v, layer) => attend(q, k, v, layer % routes.length),
+    attend: Object.assign((...[q, k, v, layer]: Attended) => attend(q, k, v, layer % routes.length), {
+      consuming: (...[q, k, v, layer]: Attended) => attend.consuming!(q, k, v, layer % routes.length),
+    }),
     fullHeads: shares[0]!,
     [Symbol.dispose]: () => attention[Symbol.dispose](),
   };

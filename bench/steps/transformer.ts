@@ -3,6 +3,7 @@ import type { SelfAttention } from "../../model/attention/method.ts";
 import type { CacheHooks } from "../../model/cache/step_cache.ts";
 import { greatestCommonDivisor } from "../../gpu/common/divisors.ts";
 import type { ForwardPass } from "../../model/family.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 import { conditionedBy } from "../../model/guidance.ts";
 import { randomSource } from "../full_size/made_source.ts";
 import { normalTensor } from "../random.ts";
@@ -24,8 +25,8 @@ export interface TimedTransformer extends Disposable {
   outer(): void;
 }
 
-/** Attention that takes no time, to time the rest of a block: it only returns its values. */
-export const noAttention: SelfAttention = (_q, _k, v) => v;
+/** Attention that takes no time, to time the rest of a block: it only returns its queries. */
+export const noAttention: SelfAttention = Object.assign((q: Tensor) => q, { consuming: (q: Tensor) => q });
 
 /** Loads the given number of blocks of each kind. The tensors are on the GPU until it is disposed of. */
 export async function openTransformer(

@@ -1,4 +1,4 @@
-import { packedOutput } from "../../gpu/ops/attention.ts";
+import { packedOutput, writesOverQueries } from "../../gpu/ops/attention.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { hasPadding, type HeadShape, type TokenLayout } from "./layout.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
@@ -45,7 +45,8 @@ export function wholeAttention(
   return Object.assign(whole, {
     consuming: (q: Tensor, k: Tensor, v: Tensor, layer: number, next?: Operand): Operand => {
       const packs = heads !== undefined && next !== undefined && !hasPadding(layout);
-      const into = (packs ? packedOutput(gpu, q, heads, next) : undefined) ?? attentionOutput(gpu, q, layout, q);
+      const into = (packs ? packedOutput(gpu, q, heads, next) : undefined) ??
+        attentionOutput(gpu, q, layout, writesOverQueries(gpu) ? q : undefined);
       gpu.scope(() => some(q, k, v, layer, into as never));
       return into;
     },
