@@ -100,7 +100,7 @@ async function run(values: RouterValues): Promise<number> {
           const routed = { router, settings: settingsOf, tau, name: result.file };
           const given = values.tau === undefined ? {} : { tau: String(values.tau) };
           return {
-            ...await routerSummary(result, task, routed, recipe.weights.distillation > 0),
+            ...await routerSummary(result, task, routed, recipe),
             next: nextClips(options, await firstPrompt(values), "vorta", { router: result.file, ...given }),
           };
         },

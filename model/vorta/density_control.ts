@@ -5,6 +5,7 @@
  */
 import type { TensorToWrite } from "../checkpoint/write_safetensors.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import { flowShift } from "../schedulers/sigmas.ts";
 import { readFloat32 } from "../checkpoint/safetensors.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import { TIMESTEPS } from "./recipe.ts";
@@ -14,15 +15,18 @@ import { type Router, routes } from "./router.ts";
 /** The density of a router's routes at the threshold `tau`, given the shares of pairs of each branch. */
 export type DensityMeter = (router: Router, tau: number, of: Readonly<Record<Branch, number>>) => number;
 
-/** Evenly spread timesteps that the density is a mean over. */
+/** The number of timesteps that densities are means over. */
 const LEVELS = 25;
 
+/** Timesteps spread as those that a training draws, from the noisiest on. */
+export function meteredTimesteps(shift = 1): number[] {
+  return Array.from({ length: LEVELS }, (_, level) => TIMESTEPS * flowShift(1 - (level + 0.5) / LEVELS, shift));
+}
+
 /** Embeds the timesteps once. */
-export async function meter(model: Pick<RoutedModel, "timeEmbedding">): Promise<DensityMeter> {
+export async function meter(model: Pick<RoutedModel, "timeEmbedding">, shift?: number): Promise<DensityMeter> {
   const embedded: Float32Array[] = [];
-  for (let level = 0; level < LEVELS; level++) {
-    embedded.push(await model.timeEmbedding(TIMESTEPS * (1 - (level + 0.5) / LEVELS)));
-  }
+  for (const timestep of meteredTimesteps(shift)) embedded.push(await model.timeEmbedding(timestep));
   return (router, tau, of) => {
     const shares = BRANCHES.map((branch) => of[branch]);
     const taken = embedded.flatMap((temb) => [...routes(router.scores(temb), tau)]);

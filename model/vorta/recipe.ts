@@ -1,3 +1,4 @@
+import { flowShift } from "../schedulers/sigmas.ts";
 import type { AdamWOptions } from "../training/adamw.ts";
 import { randomBits, randomUniform } from "../training/random.ts";
 
@@ -21,6 +22,8 @@ export interface TrainingRecipe extends AdamWOptions {
   readonly clip: number;
   /** The number of equal parts of the noise levels. All samples of a step are in one of them. */
   readonly intervals: number;
+  /** The shift of the noise levels, as that of a sampler: with more than 1, more of them are noisy. Default: 1 */
+  readonly shift?: number;
   readonly weights: LossWeights;
   /** The factor by which a step keeps the moving averages of the parameters, which are then the result. Default: 0 */
   readonly average?: number;
@@ -60,13 +63,20 @@ export function drawInterval(seed: number, step: number, intervals: number): num
 }
 
 /**
- * A sample's timestep, from 1 to 1000. It is that of flow-match Euler's schedule without shift, at a position u that is
- * uniform in the interval. The noise level σ is a thousandth of it.
+ * A sample's timestep, from 1 to 1000. It is that of flow-match Euler's schedule at a position u that is uniform in the
+ * interval. The noise level σ is a thousandth of it.
  *
  * @param batch the index of the sample in the step
  */
-export function drawTimestep(seed: number, step: number, batch: number, interval: number, intervals: number): number {
-  const u = (interval + randomUniform(seed, TIME!, step, batch)) / intervals;
+export function drawTimestep(
+  seed: number,
+  step: number,
+  batch: number,
+  interval: number,
+  { intervals, shift = 1 }: Pick<TrainingRecipe, "intervals" | "shift">,
+): number {
+  const at = (interval + randomUniform(seed, TIME!, step, batch)) / intervals;
+  const u = shift === 1 ? at : 1 - flowShift(1 - at, shift);
   return TIMESTEPS - Math.min(TIMESTEPS - 1, Math.floor(u * TIMESTEPS));
 }
 

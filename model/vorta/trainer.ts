@@ -48,7 +48,7 @@ export async function trainRouter(
       const { density, weights } = recipe;
       const control = density === undefined ? undefined : new DensityControl(density, weights.regularization);
       if (checkpoint) await control?.load(checkpoint);
-      return new RouterTrainingState(complete, optimized, control, await meter(model));
+      return new RouterTrainingState(complete, optimized, control, await meter(model, recipe.shift));
     },
   }, training);
   return { router: optimized.average, step };
@@ -56,7 +56,8 @@ export async function trainRouter(
 
 /** The settings that affect the result. */
 async function identityOf({ model, data, recipe, settings, seed }: CompleteTraining): Promise<TrainingIdentity> {
-  const { weights, lr, weightDecay, accumulate, clip, intervals, warmup = 0, beta2, average = 0, density } = recipe;
+  const { weights, lr, weightDecay, accumulate, clip, intervals, warmup = 0, beta2, average = 0, density, shift = 1 } =
+    recipe;
   const size = (sizes: readonly number[]) => sizes.join("x");
   const hash = createHash("sha256");
   for (const index of [0, data.size - 1]) {
@@ -78,7 +79,7 @@ async function identityOf({ model, data, recipe, settings, seed }: CompleteTrain
     intervals,
     // What is off was no option in earlier versions, whose trainings can be resumed.
     ...{ ...warmup > 0 && { warmup }, ...beta2 !== undefined && { beta2 }, ...average > 0 && { average } },
-    ...density !== undefined && { density },
+    ...{ ...density !== undefined && { density }, ...shift !== 1 && { "timestep-shift": shift } },
     "diffusion-weight": weights.diffusion,
     "regularization-weight": weights.regularization,
     "distillation-weight": weights.distillation,
@@ -146,7 +147,7 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
   ): Promise<SampleFigures> {
     const { optimized: { router }, training: { model, data, recipe, settings, seed } } = this;
     const index = this.#sampleOf((step - 1) * recipe.accumulate + batch);
-    const timestep = drawTimestep(seed, step, batch, interval, recipe.intervals);
+    const timestep = drawTimestep(seed, step, batch, interval, recipe);
     const sample = await data.sample(index), temb = await model.timeEmbedding(timestep);
     const scores = router.scores(temb);
     const weights = lossWeights(

@@ -46,6 +46,7 @@ const RECIPE_KINDS: Kinds<TrainingRecipe> = {
   accumulate: wholeNumber(1),
   clip: aboveZero,
   intervals: wholeNumber(1, TIMESTEPS),
+  shift: optional(aboveZero),
   weights: objectWith("the weight of each loss", WEIGHT_KINDS),
   average: optional(aNumber(0, 1)),
   density: optional(aNumber(0, 1)),

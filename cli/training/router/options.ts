@@ -90,6 +90,13 @@ export const options = {
       min: 1,
       max: 1000,
     }),
+    "timestep-shift": number({
+      help:
+        "Shift of the noise levels that are trained. The model's --flow-shift draws them as often as a clip's steps have " +
+        "them, and --density is then that of a clip.",
+      default: 1,
+      above: 0,
+    }),
     seed: integer({
       help: "Seed of all random numbers. The same seed on the same adapter gives the same router.",
       default: 0,
@@ -146,10 +153,14 @@ export type RouterValues = OptionValues<typeof options>;
 /** The recipe: the authors', where nothing else was asked for. */
 export function recipeOf(values: RouterValues): TrainingRecipe {
   const { lr, accumulate, clip, intervals, "weight-decay": weightDecay, warmup, beta2, average, density } = values;
+  const shift = values["timestep-shift"];
   const { "diffusion-weight": diffusion, "regularization-weight": regularization } = values;
   const { "distillation-weight": distillation, "hidden-weight": hidden } = values;
   return {
-    ...withDefaults({ lr, weightDecay, accumulate, clip, intervals, warmup, beta2, average, density }, AUTHORS_RECIPE),
+    ...withDefaults(
+      { lr, weightDecay, accumulate, clip, intervals, warmup, beta2, average, density, shift },
+      AUTHORS_RECIPE,
+    ),
     weights: withDefaults({ diffusion, regularization, distillation, hidden }, weights),
   };
 }

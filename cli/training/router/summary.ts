@@ -1,7 +1,9 @@
 import type { AttentionTask } from "../../../model/attention/method.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { type Branch, BRANCHES } from "../../../model/vorta/branch.ts";
+import { meteredTimesteps } from "../../../model/vorta/density_control.ts";
 import { routedAttention, type RoutedAttentionOptions } from "../../../model/vorta/methods.ts";
+import type { TrainingRecipe } from "../../../model/vorta/recipe.ts";
 import type { VortaSettings } from "../../../model/vorta/settings.ts";
 import { branchShares, type RouterTrainingStep } from "../../../model/vorta/training_figures.ts";
 import { sizesText } from "../../../tools/program/clip/vorta_options.ts";
@@ -21,9 +23,6 @@ const GOOD_DISTILLATION = 0.0067;
 const RANDOM_DISTILLATION = 0.038;
 /** With more pairs than this there is next to nothing to gain. */
 const DENSE = 0.9;
-
-/** Timesteps that routes are counted over, evenly spread as those of the training are. */
-const NOISE_LEVELS = Array.from({ length: 25 }, (_, i) => 980 - 40 * i);
 
 /** `loss 3.797 (diffusion 0.412, distillation 0.168)  full 31%, core-set 40%, sliding 29%  density 0.52` */
 export function stepText({ loss, losses: { diffusion, distillation }, shares, density }: RouterTrainingStep): string {
@@ -49,15 +48,15 @@ export function coarseNote(grid: Grid, { tile, window, bucket }: VortaSettings):
  * Sums up a training.
  *
  * @param task clips like those of the training; timesteps are added
- * @param distilled whether distillation was part of the loss
+ * @param recipe as it was trained
  */
 export async function routerSummary(
   { log, steps, means }: TrainingResult<RouterTrainingStep>,
   task: Omit<AttentionTask, "timesteps">,
   options: RoutedAttentionOptions,
-  distilled: boolean,
+  { shift, weights }: TrainingRecipe,
 ): Promise<Omit<Summary, "invitation" | "next">> {
-  using routed = await routedAttention(options).prepare({ ...task, timesteps: NOISE_LEVELS });
+  using routed = await routedAttention(options).prepare({ ...task, timesteps: meteredTimesteps(shift) });
   const { density, routes } = routed.report(), { tau } = options;
   const shares = branchShares(routes!.flat().flatMap((heads) => [...heads]));
   const losses = {
@@ -72,7 +71,7 @@ export async function routerSummary(
       `Loss ${trendText(loss)} (diffusion ${trendText(diffusion)}, distillation ${trendText(distillation)}): ${means}.`,
       `Heads at tau ${tau}: ${sharesText(shares)}, so ${percent(density)} of the pairs of full attention are computed.`,
     ],
-    verdict: routerVerdict({ steps, density, distilled, loss, distillation }),
+    verdict: routerVerdict({ steps, density, distilled: weights.distillation > 0, loss, distillation }),
   };
 }
 

@@ -1,4 +1,5 @@
-import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertNotEquals } from "@std/assert";
+import { flowShift } from "../../../model/schedulers/sigmas.ts";
 import { randomBits, randomUniform, shuffledRounds } from "../../../model/training/random.ts";
 import { drawInterval, drawTimestep, type LossWeights, lossWeights, noiseSeed } from "../../../model/vorta/recipe.ts";
 
@@ -32,15 +33,19 @@ Deno.test("timesteps of a step share an interval, and cover it", () => {
     const interval = drawInterval(3, step, 5);
     intervals.add(interval);
     for (let batch = 0; batch < 4; batch++) {
-      const t = drawTimestep(3, step, batch, interval, 5);
+      const t = drawTimestep(3, step, batch, interval, { intervals: 5 });
       // u in [i/5, (i+1)/5) and t = 1000 − floor(1000 u).
       assert(Number.isInteger(t) && t <= 1000 - 200 * interval && t > 800 - 200 * interval, `${t} of ${interval}`);
     }
   }
   assertEquals([...intervals].sort(), [0, 1, 2, 3, 4]);
-  const drawn = Array.from({ length: 4000 }, (_, batch) => drawTimestep(1, 1, batch, 4, 5));
+  const drawn = Array.from({ length: 4000 }, (_, batch) => drawTimestep(1, 1, batch, 4, { intervals: 5 }));
   assertEquals([Math.min(...drawn), Math.max(...drawn)], [1, 200]);
   assert(Math.abs(drawn.reduce((a, b) => a + b) / 4000 - 100.5) < 5 * 57.7 / Math.sqrt(4000));
+  // With a shift, those of the same random numbers in a shifted schedule: 200 becomes 600/1.4.
+  const shifted = drawn.map((_, batch) => drawTimestep(1, 1, batch, 4, { intervals: 5, shift: 3 }));
+  assertEquals(Math.max(...shifted), 429);
+  for (const [i, t] of shifted.entries()) assertAlmostEquals(t, 1000 * flowShift(drawn[i]! / 1000, 3), 4);
   const seeds = [noiseSeed(1, 1, 0), noiseSeed(1, 1, 1), noiseSeed(1, 2, 0), noiseSeed(2, 1, 0)];
   assertEquals(new Set(seeds).size, 4);
 });
