@@ -31,7 +31,7 @@ import { randomBits } from "../model/training/random.ts";
 import { headsByShape, TilePatterns } from "../model/veda/tile_groups.ts";
 import { defaultShape, type TileShapes, uniformShapes } from "../model/veda/tile_shapes.ts";
 import { spread } from "../model/veda/examine.ts";
-import { nearestSize } from "../model/veda/methods.ts";
+import { nearestSize } from "../model/attention/sizes.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";

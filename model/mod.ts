@@ -118,7 +118,7 @@ export type { Video } from "./video/video.ts";
 export { type Branch, BRANCHES } from "./vorta/branch.ts";
 export { routedAttention, type RoutedAttentionOptions, type SettingsFor, singleBranch } from "./vorta/methods.ts";
 export { Router, type RouterLayer, type RouterShape } from "./vorta/router.ts";
-export { type LoadedRouter, loadRouter } from "./vorta/router_file.ts";
+export { type LoadedRouter, loadRouter, type RouterOfSize, settingsOfRouter } from "./vorta/router_file.ts";
 export { defaultSettings, type VortaSettings } from "./vorta/settings.ts";
 export type { ClipSize } from "./video_size.ts";
 export type { WeightDtypeChoice } from "./weights/weight_dtype.ts";

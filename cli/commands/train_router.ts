@@ -15,7 +15,15 @@ import { vortaSettings } from "../../tools/program/clip/vorta_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { openNamedFolder, variantOf } from "../../tools/program/model_options.ts";
 import { nextClips } from "../training/next_commands.ts";
-import { checkData, dataIdentity, firstPrompt, largest, openData, sizesOf } from "../training/router/data.ts";
+import {
+  checkData,
+  dataIdentity,
+  firstPrompt,
+  largest,
+  loadOthers,
+  openData,
+  sizesOf,
+} from "../training/router/data.ts";
 import { DEFAULTS, options, recipeOf, type RouterValues } from "../training/router/options.ts";
 import { prepareData } from "../training/router/prepare.ts";
 import { routerPlan } from "../training/router/plan.ts";
@@ -53,6 +61,7 @@ async function run(values: RouterValues): Promise<number> {
   const all = sizes.map((size) => JSON.stringify(settingsOf(model.layout(size).grid)));
   const alike = all.every((one) => one === all[0]);
   const { tau = DEFAULT_TAU } = values, recipe = recipeOf(values);
+  const others = await loadOthers(values["add-to"]), grids = sizes.map((size) => model.layout(size).grid);
   const memoryOf = (gpu: Gpu, loading: TransformerOptions) =>
     trainingMemory(gpu, model, loading, {
       ...{ size, settings, hidden: recipe.weights.hidden > 0, weights: values.weights ?? "auto" },
@@ -85,6 +94,8 @@ async function run(values: RouterValues): Promise<number> {
             data,
             recipe,
             settings: alike ? settings : settingsOf,
+            grids,
+            others: others.filter(({ grid }) => !grids.some((own) => String(own) === String(grid))),
             tau,
             identity,
             onSample,

@@ -1,8 +1,12 @@
 import { printable, quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import type { Grid } from "../../model/attention/grid.ts";
+import { gridsIn } from "../../model/attention/sizes.ts";
 import { elementCount } from "../../model/checkpoint/dtype.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { whatTensorsAre } from "../../model/checkpoint/tensor_names.ts";
+import { VEDA_KEY } from "../../model/veda/veda_file.ts";
+import { ROUTER_KEY } from "../../model/vorta/router_file.ts";
 import { isTiny, tinySizes } from "../../model/taehv/decoder.ts";
 
 /** A file of tensors that is no whole model. */
@@ -18,6 +22,8 @@ export interface FileDescription {
   readonly dtypes: readonly string[];
   /** The bytes of all tensors. */
   readonly bytes: number;
+  /** The tokens of the clips that a router or tiles were made for, of every size, if the file says it. */
+  readonly grids: readonly Grid[];
   /** What the file says of itself. */
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -48,13 +54,14 @@ const MOST_METADATA = 6;
  */
 export async function describeFile(path: string): Promise<FileDescription> {
   using source = await openCheckpoint(path, "");
+  const { metadata } = source;
   const infos = source.names().map((name) => source.info(name)), byDtype = new Map<string, number>();
   for (const { dtype, shape } of infos) byDtype.set(dtype, (byDtype.get(dtype) ?? 0) + elementCount(shape));
   const kind = isTiny(source)
     ? `a tiny autoencoder (TAEHV) for latents of ${tinySizes(source).zDim} channels`
     : whatTensorsAre(source);
   return {
-    ...{ path, kind, tensors: infos.length, metadata: source.metadata },
+    ...{ path, kind, tensors: infos.length, grids: gridsIn(metadata[ROUTER_KEY] ?? metadata[VEDA_KEY]), metadata },
     use: USES.find(([words]) => words.test(kind))?.[1] ?? "No model that tilereel runs has such a part.",
     parameters: infos.reduce((sum, { shape }) => sum + elementCount(shape), 0),
     bytes: infos.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -63,13 +70,18 @@ export async function describeFile(path: string): Promise<FileDescription> {
 }
 
 /** The description, as `tilereel info FILE` shows it. */
-export function fileText({ path, kind, use, tensors, parameters, dtypes, bytes, metadata }: FileDescription): string {
+export function fileText(
+  { path, kind, use, tensors, parameters, dtypes, bytes, grids, metadata }: FileDescription,
+): string {
   const known = Object.entries(metadata).filter(([key]) => key !== "format").slice(0, MOST_METADATA);
   return [
     `File: ${printable(path)} is ${kind}.`,
     `  ${use}`,
     `  ${tensors} ${tensors === 1 ? "tensor" : "tensors"}, ${parameters.toLocaleString("en")} numbers as ` +
     `${dtypes.join(", ") || "nothing"}, ${formatBytes(bytes)}`,
+    ...grids.length > 0
+      ? [`  for clips of ${grids.map((grid) => grid.join("x")).join(", ")} tokens; others use the nearest`]
+      : [],
     ...known.map(([key, value]) => `  ${printable(key.slice(0, 40))}: ${quoted(value)}`),
   ].join("\n");
 }

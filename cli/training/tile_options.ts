@@ -1,7 +1,8 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
 import { loadVeda, type VedaFile } from "../../model/veda/veda_file.ts";
-import { integer, number, path } from "../../tools/program/options.ts";
+import { integer, number } from "../../tools/program/options.ts";
+import { withoutSizes } from "./add_to.ts";
 
 /** --tile-tokens and --keep, of all commands for Veda; `before` is what of the default number of tokens comes first. */
 export const tileOptions = (before: string, keepHelp: string) => ({
@@ -14,15 +15,6 @@ export const tileOptions = (before: string, keepHelp: string) => ({
   keep: number({ help: keepHelp, elsewhere: ["keep-ratio", "density"], default: DEFAULT_KEEP, above: 0, max: 1 }),
 });
 
-/** --add-to, of the commands that make such files. */
-export const addToOption = path({
-  group: "Output",
-  value: "FILE",
-  help: "Put the tiles of this file, which are for clips of other sizes, into the result, too. Clips then use those " +
-    "for the nearest size.",
-  default: "none",
-});
-
 /**
  * The tiles of the file of --add-to, one entry for each size.
  *
@@ -32,10 +24,7 @@ export async function loadOthers(file: string | undefined): Promise<VedaFile[]> 
   if (file === undefined) return [];
   const { others = [], ...first } = await loadVeda(file), all = [first, ...others];
   if (all.every(({ grid }) => grid)) return all;
-  throw new TilereelError(
-    `--add-to ${file}: it does not say for clips of which size its tiles are, because an earlier version or clips of ` +
-      `several sizes made it; make it again with clips of one size`,
-  );
+  throw withoutSizes(file, "tiles");
 }
 
 /** A file's tiles, and those for clips of other sizes; what is for the same size is replaced. */

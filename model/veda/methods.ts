@@ -16,6 +16,7 @@ import type { AttentionMethod } from "../attention/method.ts";
 import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_groups.ts";
 import { type Grid, product } from "../attention/grid.ts";
 import { type HeadShape, prefixesOf } from "../attention/layout.ts";
+import { nearestSize, otherSizeNotes } from "../attention/sizes.ts";
 import { Passes } from "../attention/passes.ts";
 import { densityOf, whyStepsFull } from "../attention/report.ts";
 import { inOrder } from "../checkpoint/stored_layers.ts";
@@ -127,20 +128,6 @@ function optionsOn(grid: Grid, options: VedaOptions): VedaOptions {
   return { ...others, ...made };
 }
 
-/** Of tiles for several sizes those whose grid is the nearest, by the ratios along its axes. */
-export function nearestSize<T extends { readonly grid: Grid }>(grid: Grid, sizes: readonly T[]): T | undefined {
-  const distance = (size: T) => size.grid.reduce((sum, n, axis) => sum + Math.log(n / grid[axis]!) ** 2, 0);
-  return [...sizes].sort((a, b) => distance(a) - distance(b))[0];
-}
-
-/** Clauses that say for which size the tiles were made, where that is another one. */
-function sizeNotes(grid: Grid, { sizes = [], scores, name = NAME }: VedaOptions): string[] {
-  const nearest = nearestSize(grid, sizes)?.grid;
-  if (!nearest || String(nearest) === String(grid) || scores === "random") return [];
-  const all = sizes.length === 1 ? "were made" : `were made for ${sizes.length} sizes, of which the nearest is used:`;
-  return [`the tiles of ${name} ${all} for clips of ${nearest.join("x")} tokens, and this one has ${grid.join("x")}`];
-}
-
 /** The reason why every tile attends to all others. */
 function whyFull(given: VedaOptions, steps: number, config: HeadShape, grid: Grid): string {
   const options = optionsOn(grid, given);
@@ -177,7 +164,9 @@ export function vedaHeads(given: VedaOptions = {}): SomeHeadsMethod {
     },
     prepare(task): Promise<PreparedSomeHeads> {
       const { gpu, shape, layout: { grid }, onTiles } = task, options = optionsOn(grid, given);
-      for (const note of sizeNotes(grid, given)) task.onNote?.(note);
+      const { sizes = [], name = NAME } = given;
+      const notes = given.scores === "random" ? [] : otherSizeNotes("tiles", name, grid, sizes);
+      for (const note of notes) task.onNote?.(note);
       const scorer = options.scorer && scorerFor(options.scorer, shape, options.name ?? NAME);
       const shapes = shapesFor(options, shape, grid), keep = keepOn(grid, options);
       const denseLayers = denseLayersFor(options, shape);

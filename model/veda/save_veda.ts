@@ -1,7 +1,8 @@
 import { prefixesOf } from "../attention/layout.ts";
 import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import { NO_TERMS } from "./scorer.ts";
-import { othersPrefix, projectionName, VEDA_KEY, type VedaFile } from "./veda_file.ts";
+import { othersPrefix } from "../attention/sizes.ts";
+import { projectionName, VEDA_KEY, type VedaFile } from "./veda_file.ts";
 
 /**
  * Writes a scorer, the shapes of tiles, or both, as safetensors: a file that appears only when it is complete.

@@ -26,6 +26,7 @@ import { LAYER, storedLayers } from "../checkpoint/stored_layers.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import type { StoredFile } from "../files/store.ts";
 import type { Grid } from "../attention/grid.ts";
+import { othersPrefix } from "../attention/sizes.ts";
 import { bothSides, type Projections, type ScoreTerms, type StoredProjection, type TileScorer } from "./scorer.ts";
 import { checkCapacity, type TileShape, type TileShapes } from "./tile_shapes.ts";
 
@@ -54,9 +55,6 @@ export interface VedaFile {
 
 /** What is read from an open file, or from a part of its names. */
 type Named = Pick<TensorSource, "path" | "names" | "has" | "info" | "read">;
-
-/** The prefix of the tensors for another size of clips, by its number. */
-export const othersPrefix = (number: number): string => `others.${number}.`;
 
 /** The key in the metadata. */
 export const VEDA_KEY = "tiles";

@@ -14,12 +14,14 @@ import {
 import type { SomeHeadsMethod } from "../attention/head_groups.ts";
 import type { AttentionMethod, AttentionTask } from "../attention/method.ts";
 import type { Grid } from "../attention/grid.ts";
+import { nearestSize, otherSizeNotes } from "../attention/sizes.ts";
 import { Passes } from "../attention/passes.ts";
 import { densityOf, whyStepsFull } from "../attention/report.ts";
 import { VortaAttention } from "./attention.ts";
 import { shuffledRounds } from "../training/random.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import { Router, routerFor, routerShape, routes } from "./router.ts";
+import type { RouterOfSize } from "./router_file.ts";
 import type { VortaSettings } from "./settings.ts";
 
 /** Chooses the sizes for a grid. */
@@ -49,6 +51,8 @@ export function singleBranch(branch: Exclude<Branch, "full">, settings: Settings
 /** Options of {@link routedAttention}. */
 export interface RoutedAttentionOptions {
   readonly router: Router;
+  /** Routers for clips of several sizes, in place of `router`: the one for the nearest size is used. */
+  readonly sizes?: readonly Pick<RouterOfSize, "grid" | "router">[] | undefined;
   readonly settings: SettingsFor;
   /** A head whose scores are all below this uses full attention. Default: 0.3, as in the paper. */
   readonly tau?: number;
@@ -72,6 +76,7 @@ export const DEFAULT_TAU = 0.3;
 
 const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
   router: instance(Router, "a Router, as loadRouter gives it,"),
+  sizes: { expected: "a list of routers for clips of one size each, as loadRouter gives it,", fits: Array.isArray },
   settings: { ...aFunction, expected: "a function from a grid to settings" },
   tau: aNumber(0, 1),
   denseSteps: wholeNumber(0),
@@ -84,15 +89,16 @@ const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
 /** Computes each head through the branch that the router chooses for its layer and the timestep (VORTA §3.2). */
 export function routedAttention(options: RoutedAttentionOptions): AttentionMethod {
   checkOptions("routedAttention", options, ROUTED_KINDS, ["router", "settings"]);
-  const { settings, tau = DEFAULT_TAU, denseSteps = 0, name = "the router" } = options;
+  const { settings, sizes = [], tau = DEFAULT_TAU, denseSteps = 0, name = "the router" } = options;
   return {
     check(shape) {
-      routerFor(options.router, routerShape(shape), name);
+      for (const { router } of [options, ...sizes]) routerFor(router, routerShape(shape), name);
       options.full?.check?.(shape);
     },
     async prepare(task) {
       const { gpu, shape, layout: { grid }, timesteps } = task;
-      const router = routerFor(options.router, routerShape(shape), name);
+      const nearest = nearestSize(grid, sizes) ?? options, router = routerFor(nearest.router, routerShape(shape), name);
+      for (const note of otherSizeNotes("routes", name, grid, sizes)) task.onNote?.(note);
       for (const note of options.notes?.(task) ?? []) task.onNote?.(note);
       const { heads, layers } = shape;
       // Scores depend only on the timestep, so the routes of the whole schedule are known before its first step.
@@ -105,9 +111,9 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
           return step < denseSteps ? new Uint8Array(heads).fill(FULL) : all.slice(at, at + heads);
         })
       );
-      const sizes = settings(grid);
+      const chosen = settings(grid);
       using cleanUp = new DisposableStack();
-      const passes = cleanUp.use(new Passes(task, (layout) => new VortaAttention(gpu, shape, layout, sizes)));
+      const passes = cleanUp.use(new Passes(task, (layout) => new VortaAttention(gpu, shape, layout, chosen)));
       const full = await options.full?.prepare(task);
       if (full) cleanUp.use(full);
       const fullHeads = byStep.map((step) => step.map((route) => [...route.keys()].filter((h) => route[h] === FULL)));
@@ -124,7 +130,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
         ? whyStepsFull(denseSteps, timesteps.length)
         : sparse === undefined
         ? `the router has no score of at least ${tau} for any other branch`
-        : whyBranchFull(sparse, sizes, grid);
+        : whyBranchFull(sparse, chosen, grid);
       const held = cleanUp.move();
       return {
         unobserved: !task.onTiles && (full?.unobserved ?? !full),

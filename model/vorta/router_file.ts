@@ -1,21 +1,35 @@
+import type { Grid } from "../attention/grid.ts";
+import { nearestSize, othersPrefix } from "../attention/sizes.ts";
 import { madeForIn } from "../attention/made_for.ts";
-import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import type { StoredFile } from "../files/store.ts";
-import { readJsonObject } from "../checkpoint/json.ts";
+import { Config, readJsonObject } from "../checkpoint/json.ts";
 import { openSafetensors, readFloat32 } from "../checkpoint/safetensors.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import { LAYER, storedLayers } from "../checkpoint/stored_layers.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { isTorchZip, readTorchStateDict, type TorchTensor } from "../checkpoint/torch_zip.ts";
 import { BRANCHES } from "./branch.ts";
 import { parameterName, Router } from "./router.ts";
-import { SETTINGS_KEY, settingsFromKwargs, type VortaSettings } from "./settings.ts";
+import { defaultSettings, SETTINGS_KEY, settingsFromKwargs, type VortaSettings } from "./settings.ts";
+
+/** A router for clips of one size. */
+export interface RouterOfSize {
+  /** The tokens of the clips. */
+  readonly grid: Grid;
+  readonly router: Router;
+  /** Undefined if they are those of its grid, as `defaultSettings` has them. */
+  readonly settings: VortaSettings | undefined;
+}
 
 /** A router and the sizes that it was trained with. */
 export interface LoadedRouter {
   readonly router: Router;
   /** Undefined if no file has them; `defaultSettings` has sizes that fit a grid. */
   readonly settings: VortaSettings | undefined;
+  /** The router for each size of the clips that it, or another one in the file, was trained on, if the file says it. */
+  readonly sizes?: readonly RouterOfSize[];
   /** The kind of model that it was trained for, if the file says it. */
   readonly madeFor?: string | undefined;
 }
@@ -26,8 +40,18 @@ const PARAMETER = new RegExp(`${LAYER.source}router\\.linear\\.(weight|bias)$`);
 /** How many folders above are searched. The authors keep `config.json` two above `ckpt/step-N/router.pt`. */
 const PARENTS = 2;
 
+/** The sizes of tiles and buckets for a grid: those of the router that is used there, or the default ones. */
+export function settingsOfRouter(
+  { settings, sizes = [] }: Pick<LoadedRouter, "settings" | "sizes">,
+): (grid: Grid) => VortaSettings {
+  return (grid) => (nearestSize(grid, sizes) ?? { settings }).settings ?? defaultSettings(grid);
+}
+
+/** The key in the metadata of what a file says of sizes: `grids` of the first router, and `others`. */
+export const ROUTER_KEY = "router";
+
 /**
- * Loads a router. Kinds of layers are in the file's order until `routerFor` knows the model's. Its settings come from
+ * Loads a router, and those for clips of other sizes. Kinds of layers are in the file's order until `routerFor` knows the model's. Its settings come from
  * the file's metadata, or from a `config.json` beside it or in one of the two folders above. Otherwise there are none.
  *
  * @param place a safetensors file, or a zip archive by `torch.save`; the first bytes show which
@@ -42,13 +66,56 @@ export async function loadRouter(place: string | StoredFile): Promise<LoadedRout
     return { router: routerOf(path, tensors), settings: await settingsNear(file) };
   }
   using source = await openSafetensors(file, wanted);
-  const tensors = new Map<string, TorchTensor>();
-  for (const name of source.names().filter(isRouter)) {
-    tensors.set(name, { shape: source.info(name).shape, data: await readFloat32(source, name) });
-  }
-  const router = routerOf(path, tensors, whatTensorsAre(source)), kwargs = source.metadata[SETTINGS_KEY];
+  const text = source.metadata[ROUTER_KEY],
+    config = text === undefined ? undefined : Config.under(ROUTER_KEY, text, path);
+  const first = await readRouter(source, isRouter), kwargs = source.metadata[SETTINGS_KEY];
   const settings = kwargs === undefined ? await settingsNear(file) : settingsFromKwargs(kwargs, path);
-  return { router, settings, madeFor: madeForIn(source.metadata) };
+  const sizes = config ? [...ofSizes(config, first, settings), ...await readOthers(source, isRouter, config)] : [];
+  return { router: first, settings, ...sizes.length > 0 && { sizes }, madeFor: madeForIn(source.metadata) };
+}
+
+/** The routers for other sizes. */
+async function readOthers(
+  source: TensorSource,
+  isRouter: (name: string) => boolean,
+  config: Config,
+): Promise<RouterOfSize[]> {
+  const others = config.isNull("others") ? [] : config.value("others");
+  if (!Array.isArray(others)) {
+    throw new TilereelError(`${config.path}: others is no list; a list of objects was expected`);
+  }
+  const all: RouterOfSize[] = [];
+  for (const [i, value] of others.entries()) {
+    const prefix = othersPrefix(i), own = Config.under(`${ROUTER_KEY}: others ${i}`, value, source.path);
+    const kwargs = own.value(SETTINGS_KEY);
+    const settings = kwargs === undefined ? undefined : settingsFromKwargs(kwargs, own.path);
+    all.push(...ofSizes(own, await readRouter(source, isRouter, prefix), settings));
+  }
+  return all;
+}
+
+/** A router for each of its sizes. */
+function ofSizes(config: Config, router: Router, settings: VortaSettings | undefined): RouterOfSize[] {
+  const grids = config.isNull("grids") ? [] : config.value("grids");
+  const isGrid = (grid: unknown): grid is Grid =>
+    Array.isArray(grid) && grid.length === 3 && grid.every((n) => Number.isSafeInteger(n) && n > 0);
+  if (!Array.isArray(grids) || !grids.every(isGrid)) {
+    throw new TilereelError(
+      `${config.path}: grids is ${
+        quotedValue(grids)
+      }, but a list of numbers of tokens such as [[21, 45, 80]] was expected`,
+    );
+  }
+  return grids.map((grid) => ({ grid, router, settings }));
+}
+
+/** The router whose tensors are behind a prefix. */
+async function readRouter(source: TensorSource, isRouter: (name: string) => boolean, prefix = ""): Promise<Router> {
+  const tensors = new Map<string, TorchTensor>();
+  for (const name of source.names().filter((name) => name.startsWith(prefix) && isRouter(name.slice(prefix.length)))) {
+    tensors.set(name.slice(prefix.length), { shape: source.info(name).shape, data: await readFloat32(source, name) });
+  }
+  return routerOf(source.path, tensors, whatTensorsAre(source));
 }
 
 /** A tensor's name without the additions of wrappers. */

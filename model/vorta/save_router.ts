@@ -1,13 +1,18 @@
+import type { Grid } from "../attention/grid.ts";
+import { othersPrefix } from "../attention/sizes.ts";
 import { check, checkPath, instance } from "../../gpu/common/check_options.ts";
-import { writeSafetensors } from "../checkpoint/write_safetensors.ts";
+import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import { Router } from "./router.ts";
-import { settingsMetadata, type SettingsOfGrids } from "./settings.ts";
+import { ROUTER_KEY, type RouterOfSize } from "./router_file.ts";
+import { SETTINGS_KEY, settingsMetadata, type SettingsOfGrids, settingsToKwargs } from "./settings.ts";
 
 /**
  * Writes a router as safetensors. The file appears only when it is complete.
  *
  * @param settings those of each grid are not written
  * @param metadata additional metadata beside the settings
+ * @param grids the tokens of the clips that it was trained on, of every size
+ * @param others routers for clips of other sizes
  * @throws {TilereelError} if the file cannot be written.
  */
 export async function saveRouter(
@@ -15,11 +20,30 @@ export async function saveRouter(
   router: Router,
   settings: SettingsOfGrids,
   metadata: Readonly<Record<string, string>> = {},
+  { grids = [], others = [] }: { readonly grids?: readonly Grid[]; readonly others?: readonly RouterOfSize[] } = {},
 ): Promise<void> {
   checkPath("saveRouter: path", path);
   check("saveRouter: the router", router, instance(Router, "a Router"));
-  const tensors = Object.fromEntries(
-    [...router.parameters()].map(([name, tensor]) => [name, { dtype: "F32" as const, ...tensor }]),
+  const tensors = tensorsOf(router), parts = [...Map.groupBy(others, ({ router }) => router)];
+  for (const [i, [other]] of parts.entries()) Object.assign(tensors, tensorsOf(other, othersPrefix(i)));
+  const known = {
+    grids,
+    ...parts.length > 0 && {
+      others: parts.map(([, sizes]) => ({
+        grids: sizes.map(({ grid }) => grid),
+        ...sizes[0]!.settings && { [SETTINGS_KEY]: settingsToKwargs(sizes[0]!.settings) },
+      })),
+    },
+  };
+  await writeSafetensors(path, tensors, {
+    ...metadata,
+    ...settingsMetadata(settings),
+    ...grids.length + parts.length > 0 && { [ROUTER_KEY]: JSON.stringify(known) },
+  });
+}
+
+function tensorsOf(router: Router, prefix = ""): Record<string, TensorToWrite> {
+  return Object.fromEntries(
+    [...router.parameters()].map(([name, tensor]) => [prefix + name, { dtype: "F32", ...tensor }]),
   );
-  await writeSafetensors(path, tensors, { ...metadata, ...settingsMetadata(settings) });
 }

@@ -170,7 +170,8 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
   }
 
   saveResult(path: string, metadata: Readonly<Record<string, string>>): Promise<void> {
-    return saveRouter(path, this.optimized.average, this.training.settings, metadata);
+    const { settings, grids = [], others = [] } = this.training;
+    return saveRouter(path, this.optimized.average, settings, metadata, { grids, others });
   }
 
   /** All of it is in this machine's memory. */

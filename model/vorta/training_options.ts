@@ -8,9 +8,11 @@ import {
   optional,
   wholeNumber,
 } from "../../gpu/common/check_options.ts";
+import type { Grid } from "../attention/grid.ts";
 import type { TrainingSet } from "../training/data/training_set.ts";
 import { ADAMW_KINDS, TRAINING_KINDS, type TrainingOptions } from "../training/training_options.ts";
 import { type LossWeights, TIMESTEPS, type TrainingRecipe } from "./recipe.ts";
+import type { RouterOfSize } from "./router_file.ts";
 import type { RoutedModel } from "./routed_model.ts";
 import type { SettingsOfGrids } from "./settings.ts";
 import type { RouterTrainingStep } from "./training_figures.ts";
@@ -26,6 +28,10 @@ export interface RouterTraining extends TrainingOptions<RouterTrainingStep> {
    * samples may differ in size, and the router's file has no settings.
    */
   readonly settings: SettingsOfGrids;
+  /** The tokens of the clips, of every size; the router's file says them. */
+  readonly grids?: readonly Grid[];
+  /** Routers for clips of other sizes, which come into its file, too. */
+  readonly others?: readonly RouterOfSize[];
   /** Default: the authors' */
   readonly recipe?: TrainingRecipe;
   /** The threshold at which `shares` are counted. It does not affect the training. Default: 0.3 */
@@ -62,6 +68,8 @@ export const ROUTER_TRAINING_KINDS: Kinds<RouterTraining> = {
     { ...aFunction, expected: "a function from a grid to one" },
   ),
   recipe: objectWith("a recipe with all that AUTHORS_RECIPE has, each in its range,", RECIPE_KINDS),
+  grids: { expected: "a list of grids of three whole numbers", fits: Array.isArray },
+  others: { expected: "a list of routers, as loadRouter gives them,", fits: Array.isArray },
   tau: aNumber(0, 1),
   onSample: aFunction,
 };

@@ -62,10 +62,14 @@ Deno.test("generate: attention options that cannot be are refused in one sentenc
     await refuses(["--router", join(MODEL, "vae/diffusion_pytorch_model.safetensors")], "router");
   }));
 
-Deno.test("the demo model's router was trained with tiles that suit each of its sizes", async () => {
-  const { router, settings } = await loadRouter(join(MODEL, "router.safetensors"));
+Deno.test("the demo model has a router for 128x128 and 256x256, and one with small tiles for 512x512", async () => {
+  const { router, settings, sizes } = await loadRouter(join(MODEL, "router.safetensors"));
   assertEquals([router.layers.length, router.heads, router.dim], [8, 8, 256]);
   assertEquals(settings, undefined);
+  assertEquals(sizes!.map(({ grid, settings }) => [grid.join("x"), settings?.tile.join("x")]), [
+    ...[["8x8x8", undefined], ["8x16x16", undefined]],
+    ["16x32x32", "4x4x4"],
+  ]);
 });
 
 Deno.test("generate --help tells of attention", async () => {

@@ -8,7 +8,8 @@
 # Needs DIFFUSERS_SRC, and tilereel: `. kit/unpack.sh`, and program.tar.xz unpacked in $GPU_KIT/program (tools/gpu_machine).
 #   LANE_A, LANE_B   what comes before a command to run it on one of two GPUs
 #   GPU=dawn         adapter, as for --gpu
-#   ROUTERS="A:mixed:0.48 B:mixed:0.4"     lane, clips (mixed, 128, 256, 512) and density of each router
+#   ROUTERS="A:mixed:0.48 B:512:0.36"       lane, clips (mixed, 128, 256, 512) and density of each router; one for 512 has
+#                    small tiles, and the mixed one comes into its file for the other sizes
 #   TILES="A:512:128:0.1:kl B:256:32:0.25:kl B:128:32:0.25:kl"    lane, size, tokens, keep and loss of each training of tiles
 #   STEPS_ROUTER=400 STEPS_TILES=600 LORA_SECONDS=110   0: none; LORA_INIT=file: goes on from a LoRA
 #   CHECK=6          prompts that are rendered at the end, each by a process; CHECK_SECONDS=75 for that
@@ -20,7 +21,7 @@ end=$((${SECONDS_LEFT:-400} - 8))
 work=${WORK:-/tmp/sparse}
 GPU=${GPU:-dawn} LANE_A=${LANE_A:-} LANE_B=${LANE_B:-} CHECK=${CHECK-6}
 STEPS_ROUTER=${STEPS_ROUTER:-400} STEPS_TILES=${STEPS_TILES:-600} LORA_SECONDS=${LORA_SECONDS:-110}
-ROUTERS=${ROUTERS-A:mixed:0.48 B:mixed:0.4} TILES=${TILES-A:512:128:0.1:kl B:256:32:0.25:kl B:128:32:0.25:kl}
+ROUTERS=${ROUTERS-A:mixed:0.48 B:512:0.36} TILES=${TILES-A:512:128:0.1:kl B:256:32:0.25:kl B:128:32:0.25:kl}
 S128=${S128:-128x128 29} S256=${S256:-256x256 29} S512=${S512:-512x512 61}
 [ "$CHECK" = 0 ] && CHECK_SECONDS=0
 trained=$((end - ${CHECK_SECONDS:-75} - 22)) # when trainings stop
@@ -98,6 +99,7 @@ result() {
 # router LANE CLIPS DENSITY
 router() {
   local data=(--prompts "${ROUTER_PROMPTS:-$work/$2.jsonl}" --cache "$work/latents")
+  [ "$2" = 512 ] && data+=(${TILES_512---tile 4x4x4 --window 3x3x3} --timestep-shift 3 --accumulate 2)
   train "$(lane "$1")" router "router-$2-$3" "$STEPS_ROUTER" "${data[@]}" --density "$3" --average 0.9 --checkpoint-every 5
 }
 
@@ -191,7 +193,15 @@ trainings() {
 # The tiles of all sizes come into each file of 512.
 results() {
   local spec name before="" size tokens keep loss router
-  for router in "$work"/router-*/; do result "$(basename "$router")" & done
+  (
+    for router in "$work"/router-mixed-*/; do result "$(basename "$router")" & done
+    wait
+    mixed=$(find "$work"/router-mixed-* -name router.safetensors 2>/dev/null | head -n 1)
+    for router in "$work"/router-*/; do
+      [[ $router = */router-mixed-* ]] || result "$(basename "$router")" ${mixed:+--add-to "$mixed"} &
+    done
+    wait
+  ) &
   for size in 128 256 512; do
     local added=$before
     for spec in $TILES; do

@@ -10,6 +10,7 @@ import { LatentCache } from "../../../model/training/data/latent_cache.ts";
 import { sampledSet } from "../../../model/training/data/sampled_set.ts";
 import type { TrainingSet } from "../../../model/training/data/training_set.ts";
 import type { TrainingIdentity } from "../../../model/training/identity.ts";
+import { loadRouter, type RouterOfSize } from "../../../model/vorta/router_file.ts";
 import type { ClipSize } from "../../../model/video_size.ts";
 import { clipShape } from "../../../tools/program/clip/clip_settings.ts";
 import { clipsOfPrompts } from "../../../tools/program/clips_of_prompts.ts";
@@ -17,6 +18,7 @@ import { readPrompts } from "../../../tools/program/prompts_file.ts";
 import type { LongRun } from "../../../tools/program/long_run.ts";
 import { variantOf } from "../../../tools/program/model_options.ts";
 import { sampledClipOptions, sampledClipValues } from "../../../tools/program/sampling_options.ts";
+import { withoutSizes } from "../add_to.ts";
 import { DEFAULT_CACHE, type RouterValues } from "./options.ts";
 
 /** The options that only one of the two sources of data knows. */
@@ -90,6 +92,18 @@ export async function sizesOf(values: RouterValues, folder: ModelFolder): Promis
     clips.map(({ width, height, frames }) => [`${width}x${height}x${frames}`, { width, height, frames }]),
   );
   return [...found.values()];
+}
+
+/**
+ * The routers of the file of --add-to, one for each size.
+ *
+ * @throws {TilereelError} if the file does not say for which sizes they are
+ */
+export async function loadOthers(file: string | undefined): Promise<readonly RouterOfSize[]> {
+  if (file === undefined) return [];
+  const { sizes } = await loadRouter(file);
+  if (sizes) return sizes;
+  throw withoutSizes(file, "routers");
 }
 
 /** The largest of some sizes. */

@@ -7,6 +7,7 @@ import { vortaOptions } from "../../../tools/program/clip/vorta_options.ts";
 import { flag, inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { sampledClipOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions, weightsOption } from "../../../tools/program/model_options.ts";
+import { addToOption } from "../add_to.ts";
 import { shardOption } from "../../shards/shard.ts";
 import {
   adamwOptions,
@@ -133,6 +134,7 @@ export const options = {
   }),
   ...vortaOptions,
   ...outputOptions(DEFAULTS),
+  "add-to": addToOption("routers"),
   tau: number({
     group: "Output",
     help: "In the shares that are shown, a head whose highest score is below this counts as full.",

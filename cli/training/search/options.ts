@@ -2,7 +2,8 @@ import { flag, inGroup, integer, type OptionValues, path } from "../../../tools/
 import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { reportOptions } from "../options.ts";
-import { addToOption, tileOptions } from "../tile_options.ts";
+import { tileOptions } from "../tile_options.ts";
+import { addToOption } from "../add_to.ts";
 
 /** Defaults of the command. */
 export const DEFAULTS = { out: "out/plan.safetensors", looks: 3, mostShapes: 3 };
@@ -36,7 +37,7 @@ export const options = {
         'Copy the scores of this file into the result. Scores that "train tiles --plan" trains for the new shapes are better.',
       default: "none",
     }),
-    "add-to": addToOption,
+    "add-to": addToOption("tiles"),
     json: flag({ help: "Print the whole table as JSON." }),
     quiet: reportOptions.quiet,
   }),

@@ -14,7 +14,8 @@ import {
   type TrainingDefaults,
   withDefaults,
 } from "../options.ts";
-import { addToOption, loadTiles, tileOptions } from "../tile_options.ts";
+import { loadTiles, tileOptions } from "../tile_options.ts";
+import { addToOption } from "../add_to.ts";
 
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/tiles", result: TILES_FILE, steps: 500, checkpointEvery: 100 };
@@ -70,7 +71,7 @@ export const options = {
   weights: weightsOption,
   precision: precisionOption,
   ...outputOptions(DEFAULTS),
-  "add-to": addToOption,
+  "add-to": addToOption("tiles"),
   ...reportOptions,
 };
 

@@ -2,6 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "
 import { join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
+import { saveRouter } from "../../../model/vorta/save_router.ts";
 import { assertRefused, inTempDir, listFiles, ROOT, start, tilereel } from "../../process.ts";
 
 /** A training of seconds: a grid of 2×2×2 tokens. */
@@ -70,7 +71,23 @@ Deno.test("a router is trained across sizes, whose tiles fit each of them", () =
     const args = ["train", "router", "--prompts", "p.jsonl", ...QUICK, "--steps", "2", "--out", "r", "-q"];
     const { code, err } = await tilereel(args, { cwd: dir });
     assertEquals([code, err], [0, ""]);
-    assertEquals((await loadRouter(join(dir, "r/router.safetensors"))).settings, undefined);
+    const { settings, sizes } = await loadRouter(join(dir, "r/router.safetensors"));
+    assertEquals([settings, sizes!.map(({ grid }) => grid)], [undefined, [[2, 2, 2], [2, 4, 8]]]);
+    // Routers for other sizes come along; what was trained now is not replaced.
+    await Deno.writeTextFile(join(dir, "p.txt"), "a red circle\n");
+    const add = [...LINE, "--steps", "1", "--out", "t", "-q", "--add-to"];
+    const added = await tilereel([...add, "r/router.safetensors"], { cwd: dir });
+    assertEquals([added.code, added.err], [0, ""]);
+    const both = await loadRouter(join(dir, "t/router.safetensors"));
+    assertEquals(both.sizes!.map(({ grid, settings }) => [grid, settings?.tile]), [
+      [[2, 2, 2], [1, 1, 1]],
+      [[2, 4, 8], undefined],
+    ]);
+    await saveRouter(join(dir, "old.safetensors"), both.router, both.settings!);
+    assertRefused(
+      await tilereel([...add, "old.safetensors", "--resume"], { cwd: dir }),
+      "--add-to old.safetensors: it does not say for clips of which size its routers are, because an earlier version made it",
+    );
     const { out } = await tilereel([...args, "--dry-run", "--out", "s"].filter((arg) => arg !== "-q"), { cwd: dir });
     assertStringIncludes(out, "Clips of 2 sizes, at most 128x64, 5 frames: 2x4x8 = 64 tokens.");
   }));

@@ -1,6 +1,7 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { dirname, join } from "node:path";
 import { type AttentionValues, readyAttention } from "../../../tools/program/clip/attention_options.ts";
+import { describeFile, fileText } from "../../../cli/info/file_description.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { openGpu } from "../../../gpu/native/open.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
@@ -9,9 +10,14 @@ import { openSafetensors, readFloat32 } from "../../../model/checkpoint/safetens
 import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { regularization, Router, routerFor, routes } from "../../../model/vorta/router.ts";
-import { loadRouter } from "../../../model/vorta/router_file.ts";
+import { loadRouter, settingsOfRouter } from "../../../model/vorta/router_file.ts";
 import { saveRouter } from "../../../model/vorta/save_router.ts";
-import { PAPER_SETTINGS, settingsFromKwargs, type VortaSettings } from "../../../model/vorta/settings.ts";
+import {
+  defaultSettings,
+  PAPER_SETTINGS,
+  settingsFromKwargs,
+  type VortaSettings,
+} from "../../../model/vorta/settings.ts";
 import type { Family } from "../../../model/family.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { WAN } from "../../../model/wan/family.ts";
@@ -303,6 +309,55 @@ Deno.test("a router's layers have the names and the order of its model's layers"
       'it routes 6 blocks with 2 heads on 8 channels from "transformer_blocks.0." on, but this model has 6 blocks with ' +
         '2 heads on 8 channels from "blocks.0." on',
     );
+  }));
+
+Deno.test("a file holds routers for clips of several sizes, each with its tiles; the nearest is used", () =>
+  inTempDir(async (dir) => {
+    const path = join(dir, "router.safetensors"), [small, large] = [Router.random(SHAPE, 5), Router.random(SHAPE, 6)];
+    const settings: VortaSettings = { tile: [4, 4, 4], window: [3, 3, 3], bucket: [2, 2, 2], rate: 0.5 };
+    const [a, b, c]: readonly [Grid, Grid, Grid] = [[8, 8, 8], [8, 16, 16], [16, 32, 32]];
+    const others = [{ grid: c, router: large, settings }];
+    await saveRouter(path, small, defaultSettings, {}, { grids: [a, b], others });
+    const loaded = await loadRouter(path);
+    const ofSmall = { router: small, settings: undefined };
+    assertEquals(loaded, {
+      ...ofSmall,
+      sizes: [{ grid: a, ...ofSmall }, { grid: b, ...ofSmall }, ...others],
+      madeFor: undefined,
+    });
+    const of = settingsOfRouter(loaded);
+    assertEquals([of(b), of(c), of([16, 32, 40])], [defaultSettings(b), settings, settings]);
+    assertEquals(settingsOfRouter({ settings })(a), settings);
+    assertEquals(settingsOfRouter({ settings: undefined })(a), defaultSettings(a));
+    // Options come before the file.
+    const { settings: record } = await readyAttention({ attention: "vorta", router: path, tile: [1, 2, 3] }, MODEL);
+    assertEquals([record(c).tile, record(c).window], ["1x2x3", "3x3x3"]);
+    assertEquals(await notesOf({ router: path }, { grid: c }), []);
+    assertEquals(await notesOf({ router: path }, { grid: [16, 32, 40] }), [
+      `the routes of ${path} were made for 3 sizes, of which the nearest is used: for clips of 16x32x32 tokens, and ` +
+      "this one has 16x32x40",
+    ]);
+    const info = await describeFile(path);
+    assertEquals(info.grids, [a, b, c]);
+    assertStringIncludes(fileText(info), "for clips of 8x8x8, 8x16x16, 16x32x32 tokens; others use the nearest");
+
+    const tensors = Object.fromEntries(
+      [...small.parameters()].map(([name, t]) => [name, { dtype: "F32" as const, ...t }]),
+    );
+    for (
+      const [text, message] of [
+        ["{", 'router is "{", but a JSON object was expected'],
+        [
+          '{"grids": [[1, 2]]}',
+          "grids is [[1,2]], but a list of numbers of tokens such as [[21, 45, 80]] was expected",
+        ],
+        ['{"others": 3}', "others is no list"],
+        ['{"others": [{"grids": [[1, 2, 3]]}]}', "holds no router"],
+      ] as const
+    ) {
+      await writeSafetensors(path, tensors, { router: text });
+      await assertRejects(() => loadRouter(path), TilereelError, message);
+    }
   }));
 
 Deno.test("routers that lack something are refused by name", () =>

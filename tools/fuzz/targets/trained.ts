@@ -80,7 +80,10 @@ export const states = ofFile(
 
 export const router = ofFile(
   "routers",
-  (path) => saveRouter(path, Router.random(SHAPE, 1), PAPER_SETTINGS),
+  (path) => {
+    const others = [{ grid: [2, 4, 8], router: Router.random(SHAPE, 2), settings: PAPER_SETTINGS } as const];
+    return saveRouter(path, Router.random(SHAPE, 1), PAPER_SETTINGS, {}, { grids: [[2, 2, 2]], others });
+  },
   async (path) => await loadRouter(memoryFile("router.safetensors", await Deno.readFile(path))),
 );
 

@@ -7,7 +7,7 @@ import { DEFAULT_TAU, routedAttention, singleBranch } from "../../../model/vorta
 import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
 import { DEFAULT_SPARSITY, distilledAttention, vsaAttention } from "../../../model/vsa/methods.ts";
 import { distilledIn } from "../../../model/checkpoint/model_folder.ts";
-import { loadRouter } from "../../../model/vorta/router_file.ts";
+import { loadRouter, settingsOfRouter } from "../../../model/vorta/router_file.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { fileAt, folderAt } from "../../../model/files/disk.ts";
@@ -143,7 +143,8 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
   const loaded = file && await loadRouter(file).catch((error) => {
     throw ofOption(values.router && "router", error);
   });
-  const settings = (grid: Grid) => vortaSettings(values, loaded?.settings ?? defaultSettings(grid));
+  const sizesOn = loaded ? settingsOfRouter(loaded) : defaultSettings;
+  const settings = (grid: Grid) => vortaSettings(values, sizesOn(grid));
   // Settings that fit no grid are refused before anything is loaded.
   vortaSettings(values, loaded?.settings ?? PAPER_SETTINGS);
   const sizes = (grid: Grid) => sizesRecord(settings(grid));
@@ -173,6 +174,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
     },
     method: routedAttention({
       router: loaded.router,
+      sizes: loaded.sizes,
       settings,
       ...both && { full: vedaHeads(veda!.options) },
       tau,
@@ -181,7 +183,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
       name: path,
       notes: ({ layout: { grid }, sigmas, family }) => [
         // A training without sizes took those of each grid, and the router is used as it was trained.
-        ...!loaded.settings && !loaded.madeFor && SIZES.some((size) => values[size] === undefined)
+        ...!loaded.settings && !loaded.sizes && !loaded.madeFor && SIZES.some((size) => values[size] === undefined)
           ? [withoutSettings(path, settings(grid), grid)]
           : [],
         ...byAuthors && sigmas === undefined && family?.routersSigmas !== undefined

@@ -1,0 +1,47 @@
+/**
+ * Files that hold something for clips of several sizes, as routers and tiles: what was made for the nearest is used.
+ *
+ * @module
+ */
+import type { Grid } from "./grid.ts";
+
+/** The prefix of the tensors of what such a file holds beside the first, by its number. */
+export const othersPrefix = (number: number): string => `others.${number}.`;
+
+/** What was made for the size that is nearest to a grid, by the ratios along its axes; undefined if there is none. */
+export function nearestSize<T extends { readonly grid: Grid }>(grid: Grid, sizes: readonly T[]): T | undefined {
+  const distance = (size: T) => size.grid.reduce((sum, n, axis) => sum + Math.log(n / grid[axis]!) ** 2, 0);
+  return [...sizes].sort((a, b) => distance(a) - distance(b))[0];
+}
+
+/** A clause that says for which size a file's `things` were made, where that is another one; as a list. */
+export function otherSizeNotes(
+  things: string,
+  name: string,
+  grid: Grid,
+  sizes: readonly { readonly grid: Grid }[],
+): string[] {
+  const nearest = nearestSize(grid, sizes)?.grid;
+  if (!nearest || String(nearest) === String(grid)) return [];
+  const all = sizes.length === 1 ? "were made" : `were made for ${sizes.length} sizes, of which the nearest is used:`;
+  return [
+    `the ${things} of ${name} ${all} for clips of ${nearest.join("x")} tokens, and this one has ${grid.join("x")}`,
+  ];
+}
+
+/** The sizes of clips that are named in such a file's metadata, in the text for its kind; none if it is damaged. */
+export function gridsIn(text = "{}"): readonly Grid[] {
+  try {
+    const { others = [], ...first } = JSON.parse(text) as Sizes & { readonly others?: readonly Sizes[] };
+    const all = [first, ...others].flatMap(({ grid, grids = grid ? [grid] : [] }) => grids);
+    return all.every((grid) => Array.isArray(grid) && grid.every(Number.isInteger)) ? all : [];
+  } catch {
+    return [];
+  }
+}
+
+/** Tiles have one size, routers may have several. */
+interface Sizes {
+  readonly grid?: Grid;
+  readonly grids?: readonly Grid[];
+}
