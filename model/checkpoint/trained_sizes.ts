@@ -1,4 +1,6 @@
 import { quotedValue, TilereelError } from "../../gpu/common/errors.ts";
+import type { Grid } from "../attention/grid.ts";
+import { nearestSize } from "../attention/sizes.ts";
 import { checkClip, type ClipMultiples, type ClipSize } from "../video_size.ts";
 import { Config, isJsonObject } from "./json.ts";
 
@@ -43,9 +45,9 @@ export function readTrainedSizes(value: unknown, path: string, multiples: ClipMu
  * The flow shift for a clip: that of the nearest size, by the ratios of sides and frames. It is undefined where that has
  * none: then the scheduler's counts.
  */
-export function trainedFlowShift(trained: readonly TrainedSize[] | undefined, clip: ClipSize): number | undefined {
-  const distance = (size: ClipSize) => KEYS.reduce((sum, key) => sum + Math.log(size[key] / clip[key]) ** 2, 0);
-  return trained?.toSorted((a, b) => distance(a) - distance(b))[0]?.flowShift;
+export function trainedFlowShift(trained: readonly TrainedSize[] = [], clip: ClipSize): number | undefined {
+  const grid = ({ frames, height, width }: ClipSize): Grid => [frames, height, width];
+  return nearestSize(grid(clip), trained.map((size) => ({ ...size, grid: grid(size) })))?.flowShift;
 }
 
 /** A clause for a clip that has none of the sizes; nothing if it has one, or if no sizes are known. */

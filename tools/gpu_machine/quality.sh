@@ -12,7 +12,7 @@
 #   MODEL            the model's folder; default: the demo model of data.tar.xz
 #   LANES            a line for each GPU: what comes before a command to run it there; default: one GPU
 #   GPU=dawn         adapter, as for --gpu
-#   PROCESSES=5      a GPU's processes
+#   PROCESSES=8      a GPU's processes
 #   FIRST=48         prompts of the largest size that come before other sizes
 #   STUDY_UNTIL, INT8_UNTIL    the seconds from the start until which these, and int8 at 512x512, may take
 #   PICTURES="3,9"   prompts whose clips are brought back
@@ -23,7 +23,7 @@ end=$((${SECONDS_LEFT:-580} - 8))
 stop=$((end - 25)) # of rendering: then the last clips are judged, and all is packed
 work=${WORK:-/tmp/quality}
 program=${GPU_KIT:-/tmp/gpu-kit}/program
-GPU=${GPU:-dawn} MODEL=${MODEL:-$program/demo} PROCESSES=${PROCESSES:-5} EXTRA=${EXTRA:-} FIRST=${FIRST:-48}
+GPU=${GPU:-dawn} MODEL=${MODEL:-$program/demo} PROCESSES=${PROCESSES:-8} EXTRA=${EXTRA:-} FIRST=${FIRST:-48}
 SIZES=${SIZES:-512 256 128} PICTURES=${PICTURES:-3,9,20,33,40,52}
 STUDY_UNTIL=${STUDY_UNTIL:-$((end * 66 / 100))} INT8_UNTIL=${INT8_UNTIL:-$((end * 77 / 100))}
 MODEL=$(cd "$MODEL" && pwd) || exit 1
