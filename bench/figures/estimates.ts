@@ -84,7 +84,7 @@ async function count({ model, size, precision, guidance }: Setting, { memory, ma
       ...{ model, ...size, guidance, weights: "auto", stored: "F32" },
       device: {
         ...{ precision: "f16", int8: precision === "int8", memoryLimit: USABLE * memory * 1e9 },
-        ...matrix && { matrixUnits: NVIDIA_MATRIX_UNITS },
+        ...matrix ? { matrixUnits: NVIDIA_MATRIX_UNITS } : { subgroup: 32 },
       },
     });
     return { peak: Math.max(...Object.values(peaks).map(({ held }) => held)), streamed: place === "stream" };

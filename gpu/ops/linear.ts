@@ -3,6 +3,7 @@ import { Tensor } from "../tensor.ts";
 import { activation as activate } from "./activation.ts";
 import { writesHalves } from "../kernels/gemm/variants.ts";
 import { combine } from "./combine.ts";
+import { packHalves } from "./pack_halves.ts";
 import { gated } from "./gated.ts";
 import { type GemmOptions, isBindable, planGemm, recordGemm, sharedForms } from "./gemm.ts";
 import { transposeHalves } from "./transpose_halves.ts";
@@ -68,14 +69,21 @@ export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, opti
 /**
  * As {@link linear}, for values of attention, which `takesHalves`: where kernels write them, the result is in f16. Numbers
  * that f16 cannot hold are clamped.
+ *
+ * @param into [rows, out], f16: where to write the result, whatever kernels write
  */
-export function linearHalves(gpu: Gpu, x: Operand, w: Operand, options: GemmOptions = {}): Tensor {
+export function linearHalves(gpu: Gpu, x: Operand, w: Operand, options: GemmOptions = {}, into?: Tensor): Tensor {
   const plan = planGemm(gpu, x, w, options);
-  if (!writesHalves(plan.variant)) return linear(gpu, x, w, options);
-  const y = gpu.tensor([...x.shape.slice(0, -1), plan.problem.n], "f16");
+  if (!writesHalves(plan.variant)) {
+    return into ? gpu.scope(() => packHalves(gpu, linear(gpu, x, w, options), { into })) : linear(gpu, x, w, options);
+  }
+  const y = into ?? gpu.tensor([...x.shape.slice(0, -1), plan.problem.n], "f16");
   recordGemm(gpu, plan, x, w, options, y);
   return y;
 }
+
+/** Whether kernels write the product of such operands in f16. */
+export const isInHalves = (gpu: Gpu, x: Operand, w: Operand): boolean => writesHalves(planGemm(gpu, x, w, {}).variant);
 
 /**
  * The same under a tape. The backward pass of an activation needs its input, so the activation is computed separately.

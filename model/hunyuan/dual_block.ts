@@ -60,9 +60,11 @@ interface Stream {
 }
 
 /**
- * Runs one block. Five tensors of the size of `x` are in memory at once, `x` included, and a norm of the text.
+ * Runs one block. Five tensors of the size of `x` are in memory at once, `x` included, and a norm of the text; fewer where
+ * operands are packed.
  *
  * @param x [1, tokens, dim]: the video's tokens, then the text's
+ * @param release frees x, which is not read any more then
  * @returns [1, tokens, dim]
  */
 export function runDualBlock(
@@ -72,6 +74,7 @@ export function runDualBlock(
   x: Tensor,
   inputs: BlockInputs,
   layer: number,
+  release = () => {},
 ): Tensor {
   return gpu.scope(() => {
     const count = inputs.video, behind = x.dim(1) - count;
@@ -97,13 +100,16 @@ export function runDualBlock(
           ...{ w: one.w, of: one.of, norm: normed(one, x, 0, one.w.toQ) },
           ...one.w === video && { rope: inputs.rope },
         }));
-        return project(gpu, x.shape, normedStreams);
+        return project(gpu, config, x.shape, normedStreams, inputs.selfAttention);
       });
       const y = attend(gpu, config, projected, inputs, layer);
-      return joined(({ w, of, vector }, into) =>
+      const output = joined(({ w, of, vector }, into) =>
         void w.toOut.apply(gpu, of(y), { ...fused && { gate: vector(2), residual: of(x) }, into })
       );
+      gpu.release(y);
+      return output;
     });
+    release();
     return joined((one, into) => {
       const { w, of, vector } = one;
       feedForward(gpu, w.ff, normed(one, attended, 3, w.ff.up), vector(5), of(attended), { into });

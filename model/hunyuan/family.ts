@@ -101,9 +101,8 @@ export function hunyuanModel({ folder, scheduler, config, weights, vaeConfig, va
     ...vaeConfig.zDim === HUNYUAN_RGB.factors.length && { latentRgb: HUNYUAN_RGB },
     denoisingBytes(gpu, clip) {
       const { grid, kept } = layout(clip), tokens = product(grid) + kept;
-      // A block's input is there to its end, and v is in f32. A single-stream block copies the two parts of the weight of
-      // its output, and matrix units need matrices packed.
-      const live = (liveTensors(gpu) + 1.2) * tokens + dim + 2 * ffnDim;
+      // A single-stream block copies the two parts of the weight of its output, and matrix units need matrices packed.
+      const live = liveTensors(gpu, config) * tokens + dim + 2 * ffnDim;
       return OTHER_BYTES + 4 * dim * live + packedKeysBytes(gpu, config, tokens);
     },
     scheduleNotes: () => [],

@@ -39,9 +39,10 @@ export async function loadSingleBlock(weights: Weights, config: TransformerConfi
 }
 
 /**
- * Runs one block. Five tensors of the size of `x` are in memory at once, `x` included.
+ * Runs one block. Five tensors of the size of `x` are in memory at once, `x` included, and fewer where operands are packed.
  *
  * @param x [1, tokens, dim]: the video's tokens, then the text's
+ * @param release frees x, which is not read any more then
  * @returns [1, tokens, dim]
  */
 export function runSingleBlock(
@@ -51,6 +52,7 @@ export function runSingleBlock(
   x: Tensor,
   inputs: BlockInputs,
   layer: number,
+  release = () => {},
 ): Tensor {
   const { dim, ffnDim } = config;
   return gpu.scope(() => {
@@ -60,13 +62,16 @@ export function runSingleBlock(
     const attended = cachedAttention(gpu, self, (output) => gated(gpu, output, gate, x), (fused) =>
       gpu.scope(() => {
         const all = { w, rope: inputs.rope, of: (all: Tensor) => all };
-        const projected = gpu.scope(() => project(gpu, x.shape, [{ ...all, norm: norm() }]));
+        const streams = () => [{ ...all, norm: norm() }];
+        const projected = gpu.scope(() => project(gpu, config, x.shape, streams(), inputs.selfAttention));
         const y = attend(gpu, config, projected, inputs, layer);
         const out = w.out.ofInputs(gpu, 0, dim, { bias: true });
         return out.apply(gpu, y, fused ? { gate, residual: x } : {});
       }));
     // The norm is made again, for it would lie beside the operands of attention.
     const down = w.out.ofInputs(gpu, dim, ffnDim, { bias: false });
-    return feedForward(gpu, { up: w.up, down }, norm(), gate, attended);
+    const again = norm();
+    release();
+    return feedForward(gpu, { up: w.up, down }, again, gate, attended);
   });
 }

@@ -7,7 +7,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { ModulationVector } from "../../gpu/ops/modulation.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
-import { attention, writesOverQueries } from "../../gpu/ops/attention.ts";
+import { attention, takesHalves, writesOverQueries } from "../../gpu/ops/attention.ts";
 import { Tensor } from "../../gpu/tensor.ts";
 import type { SelfAttention } from "../attention/method.ts";
 import type { CacheHooks } from "../cache/step_cache.ts";
@@ -85,7 +85,7 @@ export async function loadProjections(
   };
 }
 
-/** Queries, keys and values of all tokens: [1, tokens, heads · head dim]. */
+/** Queries, keys and values of all tokens: [1, tokens, heads · head dim], f32; or values in f16. */
 export type Projected = readonly [q: Tensor, k: Tensor, v: Tensor];
 
 /** What queries, keys and values of some tokens are made of. */
@@ -103,8 +103,15 @@ export interface ProjectedStream {
  * Makes the queries, keys and values of all streams.
  *
  * @param shape of each of them
+ * @param selfAttention the attention that takes them: some may be given values in f16, if it rounds them to that
  */
-export function project(gpu: Gpu, shape: readonly number[], streams: readonly ProjectedStream[]): Projected {
+export function project(
+  gpu: Gpu,
+  { heads }: Pick<TransformerConfig, "heads">,
+  shape: readonly number[],
+  streams: readonly ProjectedStream[],
+  selfAttention: SelfAttention | undefined,
+): Projected {
   return gpu.scope(() => {
     const shared = streams.map(({ w, norm }) => w.toQ.share(gpu, norm));
     const normed = (layer: "toQ" | "toK", weight: "normQ" | "normK") =>
@@ -117,8 +124,14 @@ export function project(gpu: Gpu, shape: readonly number[], streams: readonly Pr
         }
         return y;
       });
-    const q = normed("toQ", "normQ"), k = normed("toK", "normK"), v = gpu.tensor(shape);
-    for (const [i, { w, of }] of streams.entries()) w.toV.apply(gpu, shared[i]!, { into: of(v) });
+    const q = normed("toQ", "normQ"), k = normed("toK", "normK");
+    const halves = (!selfAttention || selfAttention.consuming) && takesHalves(gpu, shape.at(-1)!, heads) &&
+      streams[0]!.w.toV.givesHalves(gpu, shared[0]!);
+    const v = gpu.tensor(shape, halves ? "f16" : "f32");
+    for (const [i, { w, of }] of streams.entries()) {
+      if (halves) w.toV.applyHalves(gpu, shared[i]!, of(v));
+      else w.toV.apply(gpu, shared[i]!, { into: of(v) });
+    }
     return [q, k, v] as const;
   });
 }

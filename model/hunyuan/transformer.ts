@@ -114,11 +114,12 @@ export class HunyuanVideoTransformer3DModel
     x: Tensor,
     pass: HunyuanPass,
     layer: number,
+    release?: () => void,
   ): Tensor {
     const { gpu, config } = this;
     return "text" in block
-      ? runDualBlock(gpu, block, config, x, pass, layer)
-      : runSingleBlock(gpu, block, config, x, pass, layer);
+      ? runDualBlock(gpu, block, config, x, pass, layer, release)
+      : runSingleBlock(gpu, block, config, x, pass, layer, release);
   }
 
   /** [1, video tokens, dim]: the video's tokens as the attention of the first dual-stream block gets them. */

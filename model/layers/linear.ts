@@ -1,6 +1,6 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { columns } from "../../gpu/ops/columns.ts";
-import { linear, linearHalves, linearInto, type LinearOptions } from "../../gpu/ops/linear.ts";
+import { isInHalves, linear, linearHalves, linearInto, type LinearOptions } from "../../gpu/ops/linear.ts";
 import { type Operand, PackedOperand, plainOperand } from "../../gpu/ops/packed_operand.ts";
 import { lastInput, sharedInput, sharedWeight } from "../../gpu/ops/shared_operands.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -126,10 +126,15 @@ export class Linear {
     return y;
   }
 
-  /** As {@link apply}, for values of attention that `takesHalves`. [..., out], f16 or f32 */
-  applyHalves(gpu: Gpu, x: Operand): Tensor {
+  /** As {@link apply}, for values of attention that `takesHalves`. [..., out], f16 or f32; or `into`, f16 */
+  applyHalves(gpu: Gpu, x: Operand, into?: Tensor): Tensor {
     this.#packFor(gpu, rowsOf(x));
-    return linearHalves(gpu, x, this.weight, this.#with());
+    return linearHalves(gpu, x, this.weight, this.#with(), into);
+  }
+
+  /** Whether {@link applyHalves} gives f16. */
+  givesHalves(gpu: Gpu, x: Operand): boolean {
+    return isInHalves(gpu, x, this.weight);
   }
 
   /** As {@link apply}, for an output that only `next` reads, in the form that it reads fastest. */

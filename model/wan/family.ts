@@ -176,7 +176,7 @@ export function wanModel(files: WanFiles): FamilyModel {
     denoisingBytes(gpu, clip) {
       // A gate is one more, and so is attention to image tokens, or a feed-forward before the gates of frames.
       const more = [config.gated, config.images, kind.knownFrames].filter((one) => one).length;
-      const tokens = product(layout(clip).grid), live = (liveTensors(gpu) + more) * 4 * config.dim * tokens;
+      const tokens = product(layout(clip).grid), live = (liveTensors(gpu, config) + more) * 4 * config.dim * tokens;
       // What the other transformer has outside its blocks is there, too.
       const other = lowNoise ? weightsOnGpu(gpu, outsideBlocks(lowNoise), {}).bytes : 0;
       return OTHER_BYTES + other + live + packedKeysBytes(gpu, config, tokens);

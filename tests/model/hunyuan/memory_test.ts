@@ -17,6 +17,7 @@ const DEVICES = {
   f16: { precision: "f16" },
   "matrix units": { precision: "f16", matrixUnits: NVIDIA_MATRIX_UNITS },
 } as const;
+const INT8 = { precision: "f16", int8: true, matrixUnits: NVIDIA_MATRIX_UNITS } as const;
 
 /** HunyuanVideo without its autoencoder, which takes long to count: what is counted comes before it. */
 function model(): FamilyModel {
@@ -40,7 +41,7 @@ Deno.test("HunyuanVideo: denoising takes no more than the choice of weights coun
     coreset: singleBranch("coreset", () => settings),
     veda: vedaAttention({ keep: 0.1 }),
   };
-  for (const [kind, device] of Object.entries(DEVICES)) {
+  for (const [kind, device] of Object.entries({ ...DEVICES, "matrix units, int8": INT8 })) {
     const estimate = model().denoisingBytes(dryGpu(device), size);
     for (const [name, attention] of Object.entries(methods)) {
       const { peaks: { load, denoise } } = await count({
@@ -58,6 +59,17 @@ Deno.test("HunyuanVideo: denoises 1280x720, 117 frames on a card of 24 GB, by st
     const { place, peaks } = await count({ device: { ...device, memoryLimit: 24e9 } });
     assertEquals(place, "stream");
     assert(peaks.denoise.held <= 24e9, `${peaks.denoise.held} bytes`);
+  }
+});
+
+Deno.test("HunyuanVideo: in int8, 1280x720, 117 frames is denoised within 24 GB, without streaming", async () => {
+  for (const attention of [undefined, vedaAttention({ keep: 0.1 })]) {
+    const method = attention && { attention },
+      { place } = await count({ ...method, device: { ...INT8, memoryLimit: 24e9 } });
+    assertEquals(place, "resident");
+    // No more without a limit.
+    const { peaks } = await count({ ...method, weights: "resident", device: INT8 });
+    assert(peaks.denoise.held <= 23.1e9, `${peaks.denoise.held} bytes`);
   }
 });
 

@@ -66,6 +66,9 @@ testVariants("a layer rounds its output to f16, frees its input, and goes in par
     const y = layer.apply(gpu, x), expected = await gpu.readBytes(y), halves = layer.applyHalves(gpu, x);
     const rounded = halves.format.name === "f16" ? packHalves(gpu, y) : y;
     assertEquals(await gpu.readBytes(halves), await gpu.readBytes(rounded));
+    assertEquals(layer.givesHalves(gpu, x), rounded !== y);
+    const into = gpu.tensor(y.shape, "f16");
+    assertEquals(await gpu.readBytes(layer.applyHalves(gpu, x, into)), await gpu.readBytes(packHalves(gpu, y)));
     assertClose(await gpu.read(layer.applyInParts(gpu, x, 2 * IN * 130)), await gpu.read(y), 1e-6);
     const { used } = gpu.memory;
     const last = layer.applyLast(gpu, x);
