@@ -93,18 +93,22 @@ Deno.test("memory: 14B renders 1280x720, 81 frames on a card of 24 GB, by stream
 });
 
 Deno.test("memory: 14B in int8 renders 1280x720, 81 frames on a card of 24 GB, without streaming", async () => {
+  const { full, coreset, veda } = METHODS, dots = { precision: "f16", subgroup: 32 } as const;
   // The driver and the desktop have the rest. Attention in int8 without matrix units takes v in f32.
   for (
-    const [device, memoryLimit] of [[MATRIX, 0.92 * 24e9], [{ precision: "f16", subgroup: 32 }, 23e9]] as const
+    const [device, limit, methods] of [
+      [MATRIX, 0.92 * 24e9, { full, coreset, veda }],
+      [dots, 23e9, { veda }],
+    ] as const
   ) {
-    for (const [name, attention] of Object.entries(METHODS)) {
-      const one = { ...LARGE, stored: "F32", ...attention && { attention } } as const;
-      const { place, peaks } = await countMemory({ ...one, device: { ...device, int8: true, memoryLimit } });
+    for (const [name, attention] of Object.entries(methods)) {
+      const one = { ...LARGE, stored: "F32", ...attention && { attention } } as const, int8 = { ...device, int8: true };
+      const { place, peaks } = await countMemory({ ...one, device: { ...int8, memoryLimit: limit } });
       assertEquals(place, "resident", name);
-      for (const stage of STAGES) assert(peaks[stage].held <= memoryLimit, `${name}, ${stage}: ${peaks[stage].held}`);
-      // Without a limit, too: no buffer is given back within it and made again in each block.
-      const free = await countMemory({ ...one, weights: "resident", device: { ...device, int8: true } });
-      assert(free.peaks.denoise.held <= memoryLimit, `${name}: ${free.peaks.denoise.held} without a limit`);
+      for (const stage of STAGES) assert(peaks[stage].held <= limit, `${name}, ${stage}: ${peaks[stage].held}`);
+      // Without a limit, too: within it, no buffer is given back and made again in each block.
+      const free = await countMemory({ ...one, weights: "resident", device: int8 });
+      assert(free.peaks.denoise.held <= limit, `${name}: ${free.peaks.denoise.held} without a limit`);
     }
   }
 });
