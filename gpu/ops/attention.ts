@@ -111,10 +111,8 @@ export const writesOverQueries = ({ kernels, matrixUnits, int8 }: Gpu): boolean 
  * @param dim heads · head dim
  */
 export function takesHalves(gpu: Gpu, dim: number, heads: number): boolean {
-  const use = { headDim: dim / heads, plan: false }, { int8 } = gpu;
-  const uses: ForwardUse[] = [use, { ...use, few: true }, { ...use, int8 }].flatMap((
-    one,
-  ) => [one, { ...one, plan: true }]);
+  const headDim = dim / heads, one = { headDim, plan: false }, planned = { headDim, plan: true }, { int8 } = gpu;
+  const uses: ForwardUse[] = [one, planned, { ...one, few: true }, { ...one, int8 }, { ...planned, int8 }];
   return !gpu.tape && uses.every((one) => packsHalves(forwardVariant(gpu, one)));
 }
 
