@@ -24,14 +24,14 @@ Deno.test("the verdict on a router: the figures of docs/quality.md, and what is 
       ...{ steps: 100, loss: falling(1), distillation: falling(distillation), distilled: true, density },
       ...rest,
     });
-  has(verdict(0.0067, 0.567), "good", "Verdict: usable. ", "26.5 dB");
-  has(verdict(0.0014, 0.93), "fair", "as slow", "Raise --regularization-weight");
-  has(verdict(0.0134, 0.4), "fair", "2.0 times", "higher --tau");
-  has(verdict(0.1, 0.3), "poor", "not usable yet", "random routes");
+  has(verdict(0.003, 0.36), "good", "Verdict: usable. ", "26.7 dB");
+  has(verdict(0.0014, 0.93), "fair", "as slow", "--density 0.4");
+  has(verdict(0.006, 0.4), "fair", "2.0 times", "higher --tau");
+  has(verdict(0.03, 0.3), "poor", "not usable yet", "random routes");
   has(verdict(0.001, 0.5, { steps: 10 }), "unknown", "Train longer", "--resume");
   has(verdict(0.001, 0.5, { distilled: false }), "unknown", "Without a distillation loss");
   has(verdict(0.001, 0.5, { loss: { first: 1, last: 2 } }), "good", "Lower --lr");
-  assertEquals(verdict(0.0067, 0.567).advice, []);
+  assertEquals(verdict(0.003, 0.36).advice, []);
 });
 
 Deno.test("the verdict on scores of tiles: the figures of docs/quality.md, and what is worse", () => {
