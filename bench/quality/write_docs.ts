@@ -61,7 +61,7 @@ type Column = (row: Row) => string;
 /** The tables by their names. Of each: the sizes, the settings as far as they were measured, and the columns. */
 const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measured>>) => string>> = {
   "study, figures": (all) =>
-    table(studyRows(all), {
+    table(studyRows(all, { most: true }), {
       "attention": setting,
       "density": density(1),
       ...all["512"]?.times.results.length && {
@@ -76,12 +76,20 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
       },
     }),
   "study, scores": (all) =>
-    table(studyRows(all), {
+    table(studyRows(all, { most: true }), {
       "attention": setting,
       ...scores,
       "not twice": share("once"),
       "stays itself": share("same"),
     }),
+  "study, fewer": (all) => {
+    const rows = studyRows(all), complete = rows.length === studyRows(all, { most: true }).length;
+    return complete ? "Every setting was rendered for all prompts." : table(rows, {
+      ...{ "attention": setting, "density": density(1) },
+      "PSNR, dB": likeness["PSNR, dB"]!,
+      ...scores,
+    });
+  },
   // Prompts that settings are chosen with, so that the study's prompts are only for the result.
   "validation": (all) =>
     table(rowsOf(all, [VALIDATION], () => true), {
@@ -90,15 +98,21 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
       ...scores,
     }),
   "int8": (all) =>
-    table(rowsOf(all, ["128", "256", "512"], (name) => /^(full|vorta|veda keep.0\.(25|1))(, int8)?$/.test(name)), {
-      ...{ "size": size, "attention": setting },
-      ...likeness,
-      "smallest PSNR": ({ clips }) => {
-        const all = clips.map(({ psnr }) => psnr).filter((x) => typeof x === "number");
-        return all.length === 0 ? "" : Math.min(...all).toFixed(1);
+    table(
+      rowsOf(all, ["128", "256", "512"].filter(hasInt8(all)), (name) =>
+        /^(full|vorta|veda keep.0\.(25|1))(, int8)?$/.test(name)),
+      {
+        ...{ "size": size, "attention": setting },
+        ...likeness,
+        "smallest PSNR": ({ clips }) => {
+          const all = clips.map(({ psnr }) =>
+            psnr
+          ).filter((x) => typeof x === "number");
+          return all.length === 0 ? "" : Math.min(...all).toFixed(1);
+        },
+        ...scores,
       },
-      ...scores,
-    }),
+    ),
   "256": (all) =>
     table(rowsOf(all, ["256"], (name) => /^(full|vorta|veda keep=0.\d+|both|random routes)$/.test(name)), {
       ...{ "attention": setting, "density": density(1) },
@@ -148,12 +162,22 @@ const scores: Readonly<Record<string, Column>> = {
   "motion": scoreWithInterval("motion"),
   "all six": scoreWithInterval("all"),
 };
-/** The study's settings that were measured, in its order. */
-function studyRows(all: Readonly<Record<string, Measured>>): Row[] {
-  const names = ["full", ...studySettings().map(({ name }) => name)];
-  return rowsOf(all, ["512"], (name) => names.includes(name))
-    .sort((a, b) => names.indexOf(a.setting) - names.indexOf(b.setting));
+/** What the name of a setting ends with whose tiles have budgets of heads. */
+const BUDGETED = " with budgets of heads";
+
+/** The study's settings in its order, over the prompts that all of them have; with `most`, those with the most prompts. */
+function studyRows(all: Readonly<Record<string, Measured>>, { most = false } = {}): Row[] {
+  const names = ["full", ...studySettings().map(({ name }) => name)], { results } = all["512"]?.run ?? { results: [] };
+  const place = (name: string) => names.indexOf(name.replace(BUDGETED, "")) + (name.endsWith(BUDGETED) ? 0.5 : 0);
+  const counts = new Map(results.map(({ setting, clips }) => [setting, clips.length]));
+  const least = most ? Math.max(0, ...counts.values()) : 0;
+  return rowsOf(all, ["512"], (name) => place(name) >= 0 && counts.get(name)! >= least)
+    .sort((a, b) => place(a.setting) - place(b.setting));
 }
+
+/** Whether a size was rendered in int8. */
+const hasInt8 = (all: Readonly<Record<string, Measured>>) => (size: string): boolean =>
+  all[size]?.run.results.some(({ setting }) => setting.endsWith(", int8")) ?? false;
 
 if (import.meta.main) {
   await runAsProgram({

@@ -8,7 +8,7 @@ import { percent, type Summary, type Verdict } from "../summary.ts";
 const GOOD_ERROR = 0.12, FAIR_ERROR = 0.18;
 const CLIPS = `with up to ${
   percent(GOOD_ERROR)
-}, the demo model's clips lost at most 3 % of the shapes and motions, with ${percent(FAIR_ERROR)} a tenth`;
+}, the demo model's clips lost at most 3 % of the shapes and motions, with ${percent(FAIR_ERROR)} up to a tenth`;
 /** Measured on the demo model: own shapes have 6 to 24 % less error than the best single one. */
 const LEAST_GAIN = 0.05;
 

@@ -16,7 +16,7 @@ const LEAST_TRAINED = 0.01;
 const GOOD_KEPT = 0.6, FAIR_KEPT = 0.48;
 const CLIPS = `with ${percent(GOOD_KEPT)}, the demo model's clips lost at most 3 % of the shapes and motions, with ${
   percent(FAIR_KEPT)
-} a tenth`;
+} up to a tenth`;
 
 /** `loss 0.512  recall 61 %  kept 83 % of attention, the oracle 88 %` */
 export function stepText({ loss, recall, kept, oracle }: TileTrainingStep): string {
