@@ -7,7 +7,7 @@ import { formatBytes } from "../common/format_bytes.ts";
 import { TilereelError } from "../common/errors.ts";
 import type { MatrixFormat } from "../formats/format.ts";
 import type { Gpu } from "../gpu.ts";
-import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
+import { type Activation, ACTIVATIONS, ofWeight } from "../kernels/gemm/epilogue.ts";
 import { bf16 } from "../formats/bf16.ts";
 import { f16 } from "../formats/f16.ts";
 import { i8 } from "../formats/i8.ts";
@@ -184,6 +184,57 @@ export function recordGemm(
         workgroups,
       });
     }
+  });
+}
+
+/** One of several weights of the same input. */
+export interface WeightOfMany extends Pick<GemmOptions, "scale" | "bias"> {
+  readonly w: Operand;
+}
+
+/** The most weights of a dispatch: each needs four buffers, of 16 in all. */
+const MOST_WEIGHTS = 3;
+
+/** Decides how the products of x and several weights are computed in one dispatch; undefined where none can. */
+export function planTogether(gpu: Gpu, x: Operand, weights: readonly WeightOfMany[]): GemmPlan | undefined {
+  const [{ w, scale, bias }] = weights as [WeightOfMany];
+  if (weights.length > MOST_WEIGHTS) return undefined;
+  const plan = planGemm(gpu, x, w, { scale }), form = formsOf(gpu, plan.variant).w;
+  const fits = (one: WeightOfMany) =>
+    one.w.shape.join() === w.shape.join() && !one.scale === !scale && !one.bias === !bias &&
+    (one.w instanceof PackedOperand ? isSameForm(one.w.form, form!) : isBindable(gpu, one.w));
+  return plan.variant?.by === "panels" && weights.every(fits) ? plan : undefined;
+}
+
+/** Records them into `outputs`: rows of f32 or f16. */
+export function recordTogether(
+  gpu: Gpu,
+  { problem, variant }: GemmPlan,
+  x: Operand,
+  weights: readonly WeightOfMany[],
+  outputs: readonly Tensor[],
+): void {
+  const { m, n, k } = problem, none = gpu.placeholder, forms = formsOf(gpu, variant);
+  const [{ scale, bias }] = weights as [WeightOfMany];
+  const { kernel, workgroups: [across, ...others] } = gemmLaunch(gpu, problem, variant, {
+    activation: "none",
+    ofWeights: outputs.map(({ format }) => format === f16 ? "f16" : "f32"),
+  });
+  gpu.scope(() => {
+    const input = readableOperand(gpu, x, forms.x);
+    const own = weights.flatMap(({ w, scale = none, bias = none }, i) => [
+      [ofWeight("w", i), readableOperand(gpu, w, forms.w).tensor] as const,
+      ...[[ofWeight("scale", i), scale], [ofWeight("bias", i), bias], [ofWeight("y", i), outputs[i]!]] as const,
+    ]);
+    gpu.run(kernel, {
+      buffers: { x: input.tensor, ...input.scale && { x_scale: input.scale }, ...Object.fromEntries(own) },
+      params: {
+        ...{ m, n, first: 0, columns: n, k4: k / 4, activation: ACTIVATIONS.none },
+        ...{ has_scale: scale ? 1 : 0, has_bias: bias ? 1 : 0, has_residual: 0 },
+        ...{ has_gate: 0, rows_per_batch: 1, gate_offset: 0, gate_stride: 0 },
+      },
+      workgroups: [across * weights.length, ...others],
+    });
   });
 }
 

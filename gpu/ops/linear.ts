@@ -5,7 +5,15 @@ import { writesHalves } from "../kernels/gemm/variants.ts";
 import { combine } from "./combine.ts";
 import { packHalves } from "./pack_halves.ts";
 import { gated } from "./gated.ts";
-import { type GemmOptions, isBindable, planGemm, recordGemm, sharedForms } from "./gemm.ts";
+import {
+  type GemmOptions,
+  isBindable,
+  planGemm,
+  planTogether,
+  recordGemm,
+  recordTogether,
+  sharedForms,
+} from "./gemm.ts";
 import { transposeHalves } from "./transpose_halves.ts";
 import { type Operand, packedAway, PackedOperand, plainOperand } from "./packed_operand.ts";
 
@@ -84,6 +92,32 @@ export function linearHalves(gpu: Gpu, x: Operand, w: Operand, options: GemmOpti
 
 /** Whether kernels write the product of such operands in f16. */
 export const isInHalves = (gpu: Gpu, x: Operand, w: Operand): boolean => writesHalves(planGemm(gpu, x, w, {}).variant);
+
+/** One of several layers of the same input. */
+export interface SharingLayer extends Pick<GemmOptions, "scale" | "bias"> {
+  readonly w: Operand;
+  /** As {@link linearHalves}. */
+  readonly halves?: boolean | undefined;
+}
+
+/**
+ * Several layers of one input. Where kernels can, and if the weights are in the form that products read fastest, they are
+ * one dispatch: together, their tiles fill a GPU better.
+ *
+ * @param held whether the weights are held in that form, or will be. Otherwise, each is packed for its own product
+ * @returns [..., out] of each layer, f32; f16 where it says so and kernels write that
+ */
+export function linearTogether(gpu: Gpu, x: Operand, layers: readonly SharingLayer[], held: boolean): Tensor[] {
+  const plan = held && !gpu.tape && planTogether(gpu, x, layers);
+  if (!plan) {
+    return layers.map(({ w, halves, ...options }) => (halves ? linearHalves : linear)(gpu, x, w, options));
+  }
+  const outputs = layers.map(({ w, halves }) =>
+    gpu.tensor([...x.shape.slice(0, -1), w.shape[0]!], halves ? "f16" : "f32")
+  );
+  recordTogether(gpu, plan, x, layers, outputs);
+  return outputs;
+}
 
 /**
  * The same under a tape. The backward pass of an activation needs its input, so the activation is computed separately.

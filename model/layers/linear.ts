@@ -1,6 +1,13 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { columns } from "../../gpu/ops/columns.ts";
-import { isInHalves, linear, linearHalves, linearInto, type LinearOptions } from "../../gpu/ops/linear.ts";
+import {
+  isInHalves,
+  linear,
+  linearHalves,
+  linearInto,
+  type LinearOptions,
+  linearTogether,
+} from "../../gpu/ops/linear.ts";
 import { type Operand, PackedOperand, plainOperand } from "../../gpu/ops/packed_operand.ts";
 import { lastInput, sharedInput, sharedWeight } from "../../gpu/ops/shared_operands.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -135,6 +142,23 @@ export class Linear {
   /** Whether {@link applyHalves} gives f16. */
   givesHalves(gpu: Gpu, x: Operand): boolean {
     return isInHalves(gpu, x, this.weight);
+  }
+
+  /**
+   * Several layers of one input: `apply`, or `applyHalves` where it says so. Kernels compute them together where they can.
+   */
+  static applyAll(
+    gpu: Gpu,
+    x: Operand,
+    layers: readonly { readonly to: Linear; readonly halves?: boolean }[],
+  ): Tensor[] {
+    for (const { to } of layers) to.#packFor(gpu, rowsOf(x));
+    if (layers.some(({ to }) => to.exact)) {
+      return layers.map(({ to, halves }) => halves ? to.applyHalves(gpu, x) : to.apply(gpu, x));
+    }
+    const held = layers.every(({ to }) => to.weight instanceof PackedOperand || gpu.lists && to.replace !== undefined);
+    const all = layers.map(({ to: { weight: w, scale, bias }, halves }) => ({ w, scale, bias, halves }));
+    return linearTogether(gpu, x, all, held);
   }
 
   /** As {@link apply}, for an output that only `next` reads, in the form that it reads fastest. */

@@ -84,10 +84,10 @@ export function project(
   },
 ): Projected {
   return gpu.scope(() => {
-    const shared = w.toQ.share(gpu, x), q = queries(gpu, w, config, shared, rope);
-    const k = gpu.scope(() => normed(gpu, w.toK.apply(gpu, shared), w.normK, config, rope));
-    const rounds = halves && takesHalves(gpu, config.dim, config.heads);
-    const v = rounds ? w.toV.applyHalves(gpu, shared) : w.toV.apply(gpu, shared);
+    const shared = w.toQ.share(gpu, x), rounds = halves && takesHalves(gpu, config.dim, config.heads);
+    const layers = [{ to: w.toQ }, { to: w.toK }, { to: w.toV, halves: rounds }];
+    const [ofQ, ofK, v] = Linear.applyAll(gpu, shared, layers) as [Tensor, Tensor, Tensor];
+    const q = normed(gpu, ofQ, w.normQ, config, rope), k = normed(gpu, ofK, w.normK, config, rope);
     return gate && w.toGate ? [q, k, v, w.toGate.apply(gpu, shared)] as const : [q, k, v] as const;
   });
 }

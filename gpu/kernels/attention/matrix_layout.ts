@@ -91,7 +91,8 @@ export function matrixLayout(tile: MatrixTile, headDim: number) {
   const stagedBytes = Math.max(ofKeys, apart ? 0 : ofValues, left * outputBytes);
   const inKeys = unit < 16 ? 0 : Math.min(others, Math.floor(stagedBytes / outputBytes));
   return {
-    ...{ headDim, m, n, k, depth, subgroup, beside, sharing, owned, keys, rows, threads, i8, turns, apart, delayed },
+    ...{ headDim, m, n, k, depth, subgroup, beside, sharing, owned, keys, rows, threads, sums, i8 },
+    ...{ turns, apart, delayed },
     ...{ unit, unitType: unit === 16 ? "vec4u" : "vec2u", perKey, keyWide, perValue, valueWide },
     ...{
       passed,

@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { read, u32s, write } from "../../kernel.ts";
+import { type Binding, read, u32s, write } from "../../kernel.ts";
 import { clampedBuffer } from "../../clamps.ts";
 import { countedHalves } from "../../formats/halves.ts";
 import { groupInPanels, panelName, type PanelShape, rowInPanels } from "./pack.ts";
@@ -29,6 +29,33 @@ export const gemmBuffers = (x: string, w: string, output: "f32" | "vec4f", y: "v
   residual: read(output),
   gate: read(output),
   y: write(y),
+});
+
+/** The buffers that each weight of several has its own of: with a number behind their names, from the second on. */
+const OF_EACH_WEIGHT = ["w", "scale", "bias", "y"] as const;
+
+/** The name of such a buffer of the i-th weight. */
+export const ofWeight = (name: typeof OF_EACH_WEIGHT[number], i: number) => i === 0 ? name : `${name}_${i}`;
+
+/** WGSL that runs the code of one of several weights, given an expression of its index. */
+export const byWeight = (weights: number, index: string, code: (i: number) => string): string =>
+  Array.from({ length: weights }, (_, i) => `${i < weights - 1 ? `if (${index} == ${i}u) ` : ""}{\n${code(i)}\n}`)
+    .join(" else ");
+
+/** The buffers of several products of one input, which have neither a residual nor a gate. */
+export const buffersOfWeights = (x: string, w: string, outputs: readonly RowFormat[]): Record<string, Binding> => ({
+  x: read(x),
+  ...Object.fromEntries(
+    outputs.flatMap((output, i) => {
+      const own = {
+        w: read(w),
+        scale: read("vec4f"),
+        bias: read("vec4f"),
+        y: write(output === "f16" ? "vec2u" : "vec4f"),
+      };
+      return OF_EACH_WEIGHT.map((name) => [ofWeight(name, i), own[name]] as const);
+    }),
+  ),
 });
 
 export const GEMM_PARAMS = {
@@ -150,6 +177,23 @@ fn put(m: u32, columns: Columns, v: vec4f) {
 }${storeOf("vec4f")}`;
 }
 
+/**
+ * As "vec4f" of {@link epilogue}, for several weights of one input. In scope must be `weight`, the index of the one whose
+ * outputs the workgroup computes.
+ */
+function epilogueOfWeights(outputs: readonly RowFormat[]): string {
+  return `${finishing("vec4f", "n / 4u", "none", outputs.length)}
+${outputs.includes("f16") ? FOUR_IN_16_BITS.f16 : ""}
+fn put(m: u32, columns: Columns, v: vec4f) {
+  if (m >= p.m || columns.first >= p.n) { return; }
+  let at = m * ${rowOf("vec4f")} + columns.place;
+${
+    byWeight(outputs.length, "weight", (i) =>
+      `${ofWeight("y", i)}[at] = ${outputs[i] === "f16" ? "four_halves(v)" : "v"};`)
+  }
+}${storeOf("vec4f")}`;
+}
+
 const storeOf = (output: "f32" | "vec4f") => `
 fn store_in(m: u32, columns: Columns, sum: ${output}) {
   put(m, columns, finished(m, columns, sum, residual_at(m, columns)));
@@ -162,6 +206,9 @@ const rowOf = (output: "f32" | "vec4f") => output === "vec4f" ? "(p.columns / 4u
 /** Rows of an output in 16 bits: bf16 is quantised next, f16 are values of attention. */
 export type HalfRows = keyof typeof FOUR_IN_16_BITS;
 
+/** The format of an output's rows, where several weights have one each. */
+export type RowFormat = "f32" | "f16";
+
 /** How an output in 16 bits is written: in panels of f16 that another product reads, or in rows. */
 export type HalfOutput = PanelShape | HalfRows;
 
@@ -170,10 +217,16 @@ export interface Output {
   /** The form that it is written in. Default: f32 */
   readonly into?: HalfOutput | undefined;
   readonly activation: Activation;
+  /** The outputs of several weights of one input, instead; without an activation. */
+  readonly ofWeights?: readonly RowFormat[] | undefined;
 }
 
 /** What a kernel needs to write its output. */
-export function outputOf({ into, activation }: Output) {
+export function outputOf({ into, activation, ofWeights }: Output) {
+  if (ofWeights) {
+    const buffers = ofWeights.includes("f16") ? clampedBuffer : {};
+    return { y: "vec4f" as const, epilogue: epilogueOfWeights(ofWeights), name: `_${ofWeights.join("_")}`, buffers };
+  }
   const name = activation === "none" ? "" : `_${activation}`, y: "vec2u" | "vec4f" = into ? "vec2u" : "vec4f";
   if (!into) return { y, epilogue: epilogue("vec4f", activation), name, buffers: {} };
   if (typeof into === "string") {
@@ -206,8 +259,14 @@ fn store_sums(m: u32, columns: Columns, sums: ${output === "f32" ? "i32" : "vec4
  * @param place WGSL: where the columns lie in a row of the output, given the first, `column`, and its place `n` in all
  * parts of w
  * @param activation the activation, where it is known
+ * @param weights the number of weights that share the input; with several, there is neither a residual nor a gate
  */
-function finishing(output: "f32" | "vec4f", place: string, activation?: Activation): string {
+function finishing(output: "f32" | "vec4f", place: string, activation?: Activation, weights = 1): string {
+  const numbers = (name: "scale" | "bias") => {
+    const read = (i: number) => `columns.${name} = ${ofWeight(name, i)}[columns.n];`;
+    return `  if (p.has_${name} != 0u) { ${weights > 1 ? byWeight(weights, "weight", read) : read(0)} }`;
+  };
+  const alone = (code: string) => weights > 1 ? "" : code;
   const four = output === "vec4f", wide = four ? 4 : 1;
   const [offset, stride] = ["p.gate_offset", "p.gate_stride"].map((v) => four ? `(${v} / 4u)` : v);
   const activated = activation === "none"
@@ -219,20 +278,22 @@ struct Columns { first: u32, n: u32, place: u32, scale: ${output}, bias: ${outpu
 fn columns_at(column: u32) -> Columns {
   let n = p.first + min(column, p.n - ${wide}u);
   var columns = Columns(column, n / ${wide}u, ${place}, ${output}(1.0), ${output}(), ${output}(1.0));
-  if (p.has_scale != 0u) { columns.scale = scale[columns.n]; }
-  if (p.has_bias != 0u) { columns.bias = bias[columns.n]; }
-  if (p.has_gate == 1u) { columns.gate = gate[${offset} + columns.n]; }
+${numbers("scale")}
+${numbers("bias")}
+${alone(`  if (p.has_gate == 1u) { columns.gate = gate[${offset} + columns.n]; }`)}
   return columns;
 }
 fn residual_at(m: u32, columns: Columns) -> ${output} {
-  if (p.has_residual == 0u) { return ${output}(); }
-  return residual[min(m, p.m - 1u) * ${rowOf(output)} + columns.n];
+${alone(`  if (p.has_residual != 0u) { return residual[min(m, p.m - 1u) * ${rowOf(output)} + columns.n]; }`)}
+  return ${output}();
 }
 fn finished(m: u32, columns: Columns, sum: ${output}, added: ${output}) -> ${output} {
   var v = sum * columns.scale + columns.bias;
 ${activated}
-  v *= columns.gate;
-  if (p.has_gate == 2u) { v *= gate[(min(m, p.m - 1u) / p.rows_per_batch) * ${stride} + ${offset} + columns.n]; }
+${
+    alone(`  v *= columns.gate;
+  if (p.has_gate == 2u) { v *= gate[(min(m, p.m - 1u) / p.rows_per_batch) * ${stride} + ${offset} + columns.n]; }`)
+  }
   return v + added;
 }`;
 }

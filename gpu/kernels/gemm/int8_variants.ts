@@ -46,6 +46,12 @@ export const PLAIN_INT8: DotVariant = byDots();
 /** Fewer tiles than this leave a GPU idle. */
 const ENOUGH_TILES = 128;
 
+/**
+ * With an inner axis no longer than this, a product writes about as long as it multiplies. More workgroups at once hide
+ * that, so that small tiles of panels are faster, however many there are.
+ */
+const SHORT_INNER_AXIS = 256;
+
 /** The variants for large products on a device that computes some in int8, by name. */
 export function int8Variants(gpu: Gpu): ReadonlyMap<string, Int8Variant> {
   if (!gpu.int8) return new Map();
@@ -79,9 +85,9 @@ export const isForInt8 = ({ m }: Pick<Int8Problem, "m">) => m >= LEAST_ROWS;
 export function int8VariantFor(gpu: Gpu, { m, n, k }: Int8Problem, best: () => Int8Variant): Int8Variant {
   // The kernels for GPUs read 16 numbers at a time and write four.
   if (gpu.kernels.plain || n % 4 !== 0 || k % 16 !== 0) return PLAIN_INT8;
-  const large = best();
-  if (groupsOf(gpu, large, m, n).reduce((a, b) => a * b) >= ENOUGH_TILES) return large;
-  return (large.by === "panels" ? smallPanels(gpu, "i8") : undefined) ?? byDots(SMALL);
+  const large = best(), small = large.by === "panels" ? smallPanels(gpu, "i8") : undefined;
+  if (small && k <= SHORT_INNER_AXIS) return small;
+  return groupsOf(gpu, large, m, n).reduce((a, b) => a * b) >= ENOUGH_TILES ? large : small ?? byDots(SMALL);
 }
 
 /** The forms in which a variant reads its operands. */

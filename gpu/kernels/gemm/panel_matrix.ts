@@ -6,7 +6,16 @@
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { TILE_ORDER } from "../product/product.ts";
-import { GEMM_PARAMS, gemmBuffers, type Output, outputOf, scaledRows } from "./epilogue.ts";
+import {
+  buffersOfWeights,
+  byWeight,
+  GEMM_PARAMS,
+  gemmBuffers,
+  ofWeight,
+  type Output,
+  outputOf,
+  scaledRows,
+} from "./epilogue.ts";
 import { type PanelBy, type PanelLayout, panelLayout, type PanelTile, panelTileName } from "./panel_tile.ts";
 
 /** A variant of {@link gemmPanels}. */
@@ -21,22 +30,32 @@ const SUMS = { f16: "f32", i8: "i32" } as const;
 export const gemmPanels = memo((by: PanelGemm): KernelSource => {
   const { tile, units, numbers } = by, layout = panelLayout(by)!, { unit, threads, element } = layout;
   const sums = SUMS[numbers], [tileM, tileN] = layout.tile, { subgroups } = tile;
-  const output = outputOf(by.output), { declare, readStep, stage } = staging(layout);
+  const output = outputOf(by.output), { ofWeights } = by.output, weights = ofWeights?.length ?? 1;
+  const { declare, readStep, stage } = staging(layout, weights);
   return {
     name: `gemm_${panelTileName(tile, numbers)}${output.name}`,
     buffers: {
-      ...gemmBuffers(element, element, "vec4f", output.y),
+      ...ofWeights ? buffersOfWeights(element, element, ofWeights) : gemmBuffers(element, element, "vec4f", output.y),
       ...numbers === "i8" && scaledRows.buffers,
       ...output.buffers,
     },
     params: GEMM_PARAMS,
     matrix: true,
     workgroupSize: [threads, 1, 1],
-    declarations: `${output.epilogue}
+    declarations: `${weights > 1 ? "var<private> weight: u32;" : ""}
+${output.epilogue}
 var<workgroup> staged: array<${element}, ${layout.elements}>;`,
     body: `${TILE_ORDER}
+${
+      // Tiles of several weights lie side by side.
+      weights > 1
+        ? `  let tiles_n = nwg.x / ${weights}u;
+  let of_weight = wid_n / tiles_n;
+  let tile_n = wid_n % tiles_n;
+  weight = of_weight;`
+        : "  let tile_n = wid_n;"}
   let m0 = wid_m * ${tileM}u;
-  let n0 = wid_n * ${tileN}u;
+  let n0 = tile_n * ${tileN}u;
   let subgroup = li / ${units.subgroup}u;
   let subgroup_m = subgroup / ${subgroups[1]}u * ${tile.units[0]}u;
   let subgroup_n = subgroup % ${subgroups[1]}u * ${tile.units[1]}u;
@@ -68,7 +87,7 @@ const each = ({ units }: PanelTile, visit: (i: number, j: number) => string) =>
  * How a step's panels get into workgroup memory. Threads share a line, which is the same row of each matrix. So each
  * stages to constant distances, which cost no arithmetic.
  */
-function staging({ threads, unit, element, panelRow, strides, wFirst, tile: rows }: PanelLayout) {
+function staging({ threads, unit, element, panelRow, strides, wFirst, tile: rows }: PanelLayout, weights: number) {
   const side = (name: "x" | "w", axis: 0 | 1, lines: number, first: number) => {
     const line = rows[axis] / lines * panelRow, lanes = threads / lines, share = Math.ceil(line / lanes);
     const all = (visit: (i: number) => string) =>
@@ -81,11 +100,16 @@ function staging({ threads, unit, element, panelRow, strides, wFirst, tile: rows
       );
     return {
       declare: `  let ${name}_lane = li % ${lanes}u;
-  let ${name}_first = wid_${"mn"[axis]} * steps * ${lines * line}u + li / ${lanes}u * ${line}u + ${name}_lane;
+  let ${name}_first = ${["wid_m", "tile_n"][axis]} * steps * ${
+        lines * line
+      }u + li / ${lanes}u * ${line}u + ${name}_lane;
   let ${name}_staged = ${first}u + li / ${lanes}u * ${strides[axis]}u + ${name}_lane;
 ${unroll(share, (i) => `  var ${name}${i}: ${element};`)}`,
-      read: (step: string) =>
-        all((i) => `${name}${i} = ${name}[${name}_first + ${step} * ${lines * line}u + ${i * lanes}u];`),
+      read: (step: string) => {
+        const from = (buffer: string) =>
+          all((i) => `${name}${i} = ${buffer}[${name}_first + ${step} * ${lines * line}u + ${i * lanes}u];`);
+        return name === "w" && weights > 1 ? byWeight(weights, "of_weight", (i) => from(ofWeight("w", i))) : from(name);
+      },
       stage: all((i) => `staged[${name}_staged + ${i * lanes}u] = ${name}${i};`),
     };
   };

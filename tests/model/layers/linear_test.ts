@@ -76,3 +76,34 @@ testVariants("a layer rounds its output to f16, frees its input, and goes in par
     assertEquals(await gpu.readBytes(last), expected);
   }
 });
+
+testVariants("several layers of one input give bit for bit what they give alone", async ({ gpu: given }) => {
+  // So many that a tile of each large variant is partly filled.
+  const [rows, outputs, inputs] = [2610, 264, 48];
+  for (const int8 of given.matrixUnits ? [false, true] : [false]) {
+    const gpu = new Gpu(given.device, { ...given.settings, int8 });
+    gpu.poison = true;
+    await gpu.waitingScope(async () => {
+      const layers = [0, 1, 2].map((i) => {
+        const plain = noise(gpu, [outputs, inputs], "bf16", 7 * i), bias = noise(gpu, [outputs], "f32", i);
+        const { tensor, scale } = int8 ? PackedOperand.of(gpu, plain, { numbers: "i8" }) : { tensor: plain };
+        return new Linear(tensor, bias, false, scale).shared(gpu, rows);
+      });
+      const x = layers[0]!.share(gpu, noise(gpu, [1, rows, inputs]));
+      const wanted = layers.map((to, i) => ({ to, halves: i === 2 })), ran: string[] = [];
+      const run = gpu.run;
+      gpu.run = function (kernel, dispatch) {
+        if (kernel.name.startsWith("gemm_")) ran.push(kernel.name);
+        run.call(this, kernel, dispatch);
+      };
+      const made = Linear.applyAll(gpu, x, wanted);
+      gpu.run = run;
+      assertEquals(ran.length, gpu.matrixUnits && (!int8 || gpu.matrixUnits.int8) ? 1 : 3, ran.join());
+      for (const [i, { to, halves }] of wanted.entries()) {
+        const alone = halves ? to.applyHalves(gpu, x) : to.apply(gpu, x);
+        assertEquals(made[i]!.format, alone.format);
+        assertEquals(await gpu.readBytes(made[i]!), await gpu.readBytes(alone), `layer ${i}`);
+      }
+    });
+  }
+});
