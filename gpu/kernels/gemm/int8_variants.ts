@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu.ts";
-import type { Launch } from "../product/variants.ts";
+import { ENOUGH_TILES, type Launch } from "../product/variants.ts";
 import { INT8_PLAIN, int8Plain } from "./int8_plain.ts";
 import {
   int8Panels,
@@ -17,7 +17,14 @@ import {
 } from "./int8_tiled.ts";
 import type { Output } from "./epilogue.ts";
 import type { OperandForms } from "./operand_form.ts";
-import { panelForms, panelGroups, type PanelVariant, panelVariants, smallPanels } from "./panel_variants.ts";
+import {
+  panelForms,
+  panelGroups,
+  type PanelVariant,
+  panelVariants,
+  shortPanels,
+  smallPanels,
+} from "./panel_variants.ts";
 
 /** A product in int8 by `dot4I8Packed`. Without a tile, by the plain kernel. */
 export interface DotVariant {
@@ -42,15 +49,6 @@ const byDots = (tile?: Int8Tile): DotVariant => ({ by: "dot products", ...tile &
 
 /** The plain kernel, which all devices can run. */
 export const PLAIN_INT8: DotVariant = byDots();
-
-/** Fewer tiles than this leave a GPU idle. */
-const ENOUGH_TILES = 128;
-
-/**
- * With an inner axis no longer than this, a product writes about as long as it multiplies. More workgroups at once hide
- * that, so that small tiles of panels are faster, however many there are.
- */
-const SHORT_INNER_AXIS = 256;
 
 /** The variants for large products on a device that computes some in int8, by name. */
 export function int8Variants(gpu: Gpu): ReadonlyMap<string, Int8Variant> {
@@ -85,9 +83,10 @@ export const isForInt8 = ({ m }: Pick<Int8Problem, "m">) => m >= LEAST_ROWS;
 export function int8VariantFor(gpu: Gpu, { m, n, k }: Int8Problem, best: () => Int8Variant): Int8Variant {
   // The kernels for GPUs read 16 numbers at a time and write four.
   if (gpu.kernels.plain || n % 4 !== 0 || k % 16 !== 0) return PLAIN_INT8;
-  const large = best(), small = large.by === "panels" ? smallPanels(gpu, "i8") : undefined;
-  if (small && k <= SHORT_INNER_AXIS) return small;
-  return groupsOf(gpu, large, m, n).reduce((a, b) => a * b) >= ENOUGH_TILES ? large : small ?? byDots(SMALL);
+  const large = best(), byPanels = large.by === "panels", short = byPanels && shortPanels(gpu, "i8", { m, n, k });
+  if (short) return short;
+  if (groupsOf(gpu, large, m, n).reduce((a, b) => a * b) >= ENOUGH_TILES) return large;
+  return (byPanels ? smallPanels(gpu, "i8") : undefined) ?? byDots(SMALL);
 }
 
 /** The forms in which a variant reads its operands. */

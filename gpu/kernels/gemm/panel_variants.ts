@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu.ts";
 import type { MatrixUnits } from "../../matrix_units.ts";
-import type { Launch } from "../product/variants.ts";
+import { ENOUGH_TILES, type Launch } from "../product/variants.ts";
 import type { Output } from "./epilogue.ts";
 import type { OperandForms } from "./operand_form.ts";
 import type { PanelNumbers } from "./pack.ts";
@@ -38,6 +38,22 @@ export function panelVariants(gpu: Gpu, numbers: PanelNumbers): ReadonlyMap<stri
 export function smallPanels(gpu: Gpu, numbers: PanelNumbers): PanelVariant | undefined {
   const variant = { by: "panels", numbers, tile: SMALL } as const;
   return fits(gpu, variant) ? variant : undefined;
+}
+
+/**
+ * With an inner axis no longer than this, a product writes about as long as it multiplies. More workgroups at once hide
+ * that, so that small tiles are faster, however many there are.
+ */
+const SHORT_INNER_AXIS = 256;
+
+/** The variant for many outputs of a short inner axis, where the device can compute them. */
+export function shortPanels(
+  gpu: Gpu,
+  numbers: PanelNumbers,
+  { m, n, k }: { readonly m: number; readonly n: number; readonly k: number },
+): PanelVariant | undefined {
+  const small = k <= SHORT_INNER_AXIS ? smallPanels(gpu, numbers) : undefined;
+  return small && panelGroups(gpu, small, m, n).reduce((a, b) => a * b) >= ENOUGH_TILES ? small : undefined;
 }
 
 /** The layouts of tiles, by a device's matrix units: each product asks for some. */

@@ -19,7 +19,14 @@ import { gemmMatrix } from "./matrix.ts";
 import { int8Forms, int8Launch, type Int8Variant, int8VariantFor } from "./int8_variants.ts";
 import type { OperandForms } from "./operand_form.ts";
 import type { Output } from "./epilogue.ts";
-import { panelForms, panelGroups, panelLaunch, type PanelVariant, panelVariants } from "./panel_variants.ts";
+import {
+  panelForms,
+  panelGroups,
+  panelLaunch,
+  type PanelVariant,
+  panelVariants,
+  shortPanels,
+} from "./panel_variants.ts";
 import { gemmPlain, PLAIN } from "./plain.ts";
 import { gemmTiled } from "./tiled.ts";
 
@@ -94,8 +101,10 @@ export function gemmVariantFor(gpu: Gpu, problem: GemmProblem, fastest: FastestV
   if (operands === "i8") return int8VariantFor(gpu, problem, fastest.int8);
   // The kernels for GPUs write four outputs at a time.
   if (gpu.kernels.plain || n % 4 !== 0) return undefined;
-  const tiles = (variant: FloatVariant) => floatGroups(gpu, variant, m, n);
-  return variantFor(gpu, REPERTOIRE, { f16: operands === "f16", matrix: k % 8 === 0, tiles }, fastest.gemm);
+  const tiles = (variant: FloatVariant) => floatGroups(gpu, variant, m, n), f16 = operands === "f16";
+  const matrix = k % 8 === 0;
+  const short = f16 && matrix && fastest.gemm().by === "panels" && shortPanels(gpu, "f16", problem);
+  return short || variantFor(gpu, REPERTOIRE, { f16, matrix, tiles }, fastest.gemm);
 }
 
 const floatGroups = (gpu: Gpu, variant: FloatVariant, m: number, n: number) =>

@@ -24,7 +24,7 @@ export interface Repertoire {
 }
 
 /** Fewer tiles than this leave a GPU idle. */
-const ENOUGH_TILES = 128;
+export const ENOUGH_TILES = 128;
 
 const byThreads = (tile: Tile, format: TileFormat): ProductVariant => ({ by: "threads", tile, format });
 const byMatrixUnits = (tile: MatrixTile): ProductVariant => ({ by: "matrix units", tile });
