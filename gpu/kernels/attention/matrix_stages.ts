@@ -397,8 +397,13 @@ function throughScores(
 ): string {
   const { channels, together, sharing, m, n, scoresWide } = layout;
   const own = (part: number, code: string) => sharing > 1 ? `      if (part == ${part}u) {\n${code}\n      }` : code;
-  const at = (b: number, c: number) => `(passing + ${b * m}u) * ${scoresWide}u + ${c * n / 4}u`;
-  const place = { turn, area: "scores", at: `passing * ${scoresWide}u`, wide: scoresWide };
+  const placeOf = (row: number, unit: number) => `(passing + ${row}u) * ${scoresWide}u + ${unit}u`;
+  const at = (b: number, c: number) => placeOf(b * m, c * n / 4);
+  // Both ways to write a place are the same place. Compilers make other code of them: each is where it was measured.
+  const place = {
+    ...{ turn, area: "scores", wide: scoresWide },
+    at: back ? rowsFrom(`passing * ${scoresWide}u`, scoresWide) : placeOf,
+  };
   // The next subgroup of a group may overwrite what the one before it still loads, so it waits for it.
   return repeat(sharing)((part) =>
     `${
@@ -417,9 +422,13 @@ interface OutputPlace {
   readonly turn: number;
   readonly from: number;
   readonly area: string;
-  readonly at: string;
+  /** WGSL: the place of a unit of a row. */
+  readonly at: (row: number, unit: number) => string;
   readonly wide: number;
 }
+
+/** Places of rows of `wide` units from a first one on. */
+const rowsFrom = (first: string, wide: number) => (row: number, unit: number) => `${first} + ${row * wide + unit}u`;
 
 function storeOutputs({ m, n, bandsOf, together }: MatrixLayout, { turn, from, area, at, wide }: OutputPlace): string {
   return unroll(
@@ -428,9 +437,9 @@ function storeOutputs({ m, n, bandsOf, together }: MatrixLayout, { turn, from, a
       unroll(
         together / n,
         (c) =>
-          `      subgroupMatrixStore<row_major>(&${area}, ${at} + ${b * m * wide + c * n / 4}u, o${
-            turn * bandsOf + b
-          }_${from / n + c}, ${wide}u);`,
+          `      subgroupMatrixStore<row_major>(&${area}, ${at(b * m, c * n / 4)}, o${turn * bandsOf + b}_${
+            from / n + c
+          }, ${wide}u);`,
       ),
   );
 }
@@ -510,12 +519,10 @@ ${
   }`;
   };
   /** The places of outputs: of the first subgroup of a group, and of others in one of two areas. */
-  const ofScores = { on: "part == 0u", area: "scores", at: `passing * ${scoresWide}u`, wide: scoresWide };
-  const inTurns = layout.sums === "f16" && !call.plan;
-  const places = inTurns ? [ofScores] : [
-    ofScores,
-    ...inKeys > 0 ? [{ on: `place < ${inKeys}u`, area: "staged", at: `place * ${unitsOf}u`, wide }] : [],
-    ...inKeys < others ? [{ on: "", area: valuesIn(layout), at: `(place - ${inKeys}u) * ${unitsOf}u`, wide }] : [],
+  const places = [
+    { on: "part == 0u", area: "scores", first: `passing * ${scoresWide}u`, wide: scoresWide },
+    ...inKeys > 0 ? [{ on: `place < ${inKeys}u`, area: "staged", first: `place * ${unitsOf}u`, wide }] : [],
+    ...inKeys < others ? [{ on: "", area: valuesIn(layout), first: `(place - ${inKeys}u) * ${unitsOf}u`, wide }] : [],
   ];
   const inPlace = (code: (place: typeof places[number]) => string) =>
     places.map((place, i) => `      ${i < places.length - 1 ? `if (${place.on}) ` : ""}{\n${code(place)}\n      }`)
@@ -523,23 +530,28 @@ ${
   const store = into
     ? `y[2u * (${indexInPanels(into, "token", "(column / 2u)", "(p.dim4 / 2u)")}) + column % 2u] = four_halves(output);`
     : "y[token * p.dim4 + column] = output;";
+  const found = `          var found: vec4u;
+${inPlace(({ area, first, wide }) => `          found = ${area}[${first} + row * ${wide}u + c];`)}\n`;
+  const inTurns = layout.sums === "f16" && !call.plan;
   const write = (t: number, from: number) =>
     `      for (var i = lane; i < ${unitsOf}u; i += ${subgroup}u) {
         let row = i / ${wide}u;
         let c = i % ${wide}u;
         let query = own + ${t * passed}u + row;
         if (first + query <= last) {
-          var found: vec4u;
-${inPlace(({ area, at, wide }) => `          found = ${area}[${at} + row * ${wide}u + c];`)}
-          let token = ${tokenOf(loop, call, "query")};
+${inTurns ? "" : found}          let token = ${tokenOf(loop, call, "query")};
           let column = head + part * ${channels / 4}u + ${from / 4}u + c;
-          let output = bitcast<vec4f>(found) * factors[query];
+          let output = bitcast<vec4f>(${
+      inTurns ? `scores[(passing + row) * ${scoresWide}u + c]` : "found"
+    }) * factors[query];
           ${store}
         }
       }`;
   const steps = Array.from({ length: turns * channels / together }, (_, i) => {
     const turn = Math.floor(i * together / channels), from = i * together % channels;
-    return `${inPlace((place) => storeOutputs(layout, { ...place, turn, from }))}
+    const store = ({ first, ...place }: typeof places[number]) =>
+      storeOutputs(layout, { ...place, at: rowsFrom(first, place.wide), turn, from });
+    return `${inPlace(store)}
       workgroupBarrier();
 ${write(turn, from)}`;
   });
