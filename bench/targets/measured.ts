@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { fileError } from "../../model/files/file_error.ts";
 import type { FullSizeRun } from "../full_size.ts";
 import type { FiguresRun } from "../figures/sections.ts";
 import type { HeadlineRun } from "../headline.ts";
@@ -76,7 +77,7 @@ export function readMeasured(folders: readonly string[]): Measured {
   const measured: Record<string, unknown[]> = { jobs: [] };
   for (const kind of Object.keys(FILES)) measured[kind] = [];
   for (const folder of folders) {
-    for (const { name } of [...Deno.readDirSync(folder)].sort((a, b) => a.name < b.name ? -1 : 1)) {
+    for (const name of namesIn(folder)) {
       const path = join(folder, name);
       if (name === "jobs.tsv") measured.jobs!.push(...readJobs(path));
       const kind = name.endsWith(".json") && Object.entries(FILES).find(([, files]) => files.test(name))?.[0];
@@ -88,6 +89,14 @@ export function readMeasured(folders: readonly string[]): Measured {
     }
   }
   return measured as unknown as Measured;
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
+  } catch (error) {
+    throw fileError(folder, "read", error);
+  }
 }
 
 function readJson(path: string): Record<string, unknown> | undefined {

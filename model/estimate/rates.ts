@@ -25,12 +25,12 @@ export const RATES: AllRates =
   {
     matrix: {
       f16: {
-        narrow: { linear: 2.68e14, dense: 2.35e14, sparse: 1.59e14, decode: 1.28 },
-        wide: { linear: 3.24e14, dense: 2.42e14, sparse: 1.89e14, decode: 1.28 },
+        narrow: { linear: 2.80e14, dense: 2.41e14, sparse: 1.71e14, decode: 1.32 },
+        wide: { linear: 3.26e14, dense: 2.43e14, sparse: 2.00e14, decode: 1.32 },
       },
       int8: {
-        narrow: { linear: 3.90e14, dense: 2.66e14, sparse: 1.65e14, decode: 1.31 },
-        wide: { linear: 5.90e14, dense: 2.67e14, sparse: 1.94e14, decode: 1.31 },
+        narrow: { linear: 4.15e14, dense: 2.48e14, sparse: 1.71e14, decode: 1.30 },
+        wide: { linear: 6.08e14, dense: 2.45e14, sparse: 2.00e14, decode: 1.30 },
       },
     },
     threads: {

@@ -11,7 +11,7 @@ import { filled, generated, newestOf, readStored } from "../../bench/figures/wri
 import { clipSeconds, clipWork } from "../../model/estimate/clip_time.ts";
 import { GPUS, MEASURED_GPU } from "../../model/estimate/gpus.ts";
 import { RATES } from "../../model/estimate/rates.ts";
-import { inTempDir, ROOT } from "../process.ts";
+import { execute, inTempDir, program, ROOT } from "../process.ts";
 
 /** A run of made-up figures: full attention takes 3 s a step, and half of the time in int8. */
 function made(source: string): Stored["runs"][number] {
@@ -185,4 +185,14 @@ Deno.test("bench/figures.ts saves each figure, and begins nothing after its time
     assert(run.figures.every(({ value, unit }) => value > 0 && unit === "TFLOP/s"));
     assertEquals(new Set(run.figures.map(({ id }) => id)), new Set(["gemm/narrow", "gemm/wide"]));
     assertEquals(run.failures.at(-1), { what: "step, int8", why: "no time was left" });
+  }));
+
+Deno.test("deno task figures takes several folders, and names one that is not there", () =>
+  inTempDir(async (dir) => {
+    const run = (...args: string[]) =>
+      execute(Deno.execPath(), program("bench/figures/write_docs.ts", args), { cwd: ROOT });
+    const [empty, missing] = await Promise.all([run(dir, dir), run(dir, "no such folder")]);
+    assertEquals([empty.code, empty.out, missing.code, missing.out], [1, "", 1, ""]);
+    assertStringIncludes(empty.err, `no figures-*.json is in ${dir} or ${dir}`);
+    assertStringIncludes(missing.err, "no such folder does not exist");
   }));

@@ -17,7 +17,7 @@ export async function runCommand(command: Command, args: readonly string[]): Pro
     return 0;
   }
   const { positional } = command,
-    most = positional === undefined ? 0 : positional.endsWith("...") ? Infinity : positional.split(" ").length;
+    most = positional === undefined ? 0 : positional.includes("...") ? Infinity : positional.split(" ").length;
   if (positionals.length > most) {
     throw new TilereelError(
       `unexpected argument ${quoted(positionals[most]!)}: the usage is ${usage(command)}; ` +
