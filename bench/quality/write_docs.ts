@@ -61,7 +61,7 @@ type Column = (row: Row) => string;
 /** The tables by their names. Of each: the sizes, the settings as far as they were measured, and the columns. */
 const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measured>>) => string>> = {
   "study, figures": (all) =>
-    table(studyRows(all, { most: true }), {
+    table(studyRows(all), {
       "attention": setting,
       "density": density(1),
       ...all["512"]?.times.results.length && {
@@ -76,20 +76,17 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
       },
     }),
   "study, scores": (all) =>
-    table(studyRows(all, { most: true }), {
+    table(studyRows(all), {
       "attention": setting,
       ...scores,
       "not twice": share("once"),
       "stays itself": share("same"),
     }),
-  "study, fewer": (all) => {
-    const rows = studyRows(all), complete = rows.length === studyRows(all, { most: true }).length;
-    return complete ? "Every setting was rendered for all prompts." : table(rows, {
-      ...{ "attention": setting, "density": density(1) },
-      "PSNR, dB": likeness["PSNR, dB"]!,
-      ...scores,
-    });
-  },
+  // These have fewer prompts, so each of the tables has only settings that share most of theirs.
+  "study, vorta": (all) => fewerTable(all, (name) => /^vorta( dense-steps=\d)?$/.test(name)),
+  "study, veda": (all) =>
+    fewerTable(all, (name) => /^(veda keep=[\d.]+( with budgets of heads)?|second order)$/.test(name)),
+  "study, budgets": (all) => fewerTable(all, (name) => /^(veda|second order)/.test(name) && name.endsWith(BUDGETED)),
   // Prompts that settings are chosen with, so that the study's prompts are only for the result.
   "validation": (all) =>
     table(rowsOf(all, [VALIDATION], () => true), {
@@ -165,13 +162,31 @@ const scores: Readonly<Record<string, Column>> = {
 /** What the name of a setting ends with whose tiles have budgets of heads. */
 const BUDGETED = " with budgets of heads";
 
-/** The study's settings in its order, over the prompts that all of them have; with `most`, those with the most prompts. */
-function studyRows(all: Readonly<Record<string, Measured>>, { most = false } = {}): Row[] {
+/** Of fewer prompts, scores say too little. */
+const LEAST_PROMPTS = 20;
+
+/** Some of the study's settings beside full attention, as far as they have enough prompts. */
+const fewerTable = (all: Readonly<Record<string, Measured>>, takes: (setting: string) => boolean): string =>
+  table(studyRows(all, { least: LEAST_PROMPTS, takes: (name) => name === "full" || takes(name) }), {
+    ...{ "attention": setting, "density": density(1) },
+    "PSNR, dB": likeness["PSNR, dB"]!,
+    ...scores,
+  });
+
+/** Which of the study's settings a table has. */
+interface StudyChoice {
+  /** The fewest prompts that a setting must have; by default the most that any has. */
+  readonly least?: number;
+  readonly takes?: (setting: string) => boolean;
+}
+
+/** The study's settings in its order, over the prompts that all of a table's settings have. */
+function studyRows(all: Readonly<Record<string, Measured>>, { least, takes = () => true }: StudyChoice = {}): Row[] {
   const names = ["full", ...studySettings().map(({ name }) => name)], { results } = all["512"]?.run ?? { results: [] };
   const place = (name: string) => names.indexOf(name.replace(BUDGETED, "")) + (name.endsWith(BUDGETED) ? 0.5 : 0);
   const counts = new Map(results.map(({ setting, clips }) => [setting, clips.length]));
-  const least = most ? Math.max(0, ...counts.values()) : 0;
-  return rowsOf(all, ["512"], (name) => place(name) >= 0 && counts.get(name)! >= least)
+  const enough = least ?? Math.max(0, ...counts.values());
+  return rowsOf(all, ["512"], (name) => place(name) >= 0 && takes(name) && counts.get(name)! >= enough)
     .sort((a, b) => place(a.setting) - place(b.setting));
 }
 

@@ -171,3 +171,29 @@ Deno.test("deno task quality makes tables of the prompts that every setting has,
     assertEquals(rowsOf("full")[1]!.slice(0, 3), ["100.0 %", "", "100.0 %"]);
     assertEquals(rowsOf("vorta")[1]!.slice(0, 3), ["50.0 % (−100.0 to 0.0)", "", "75.0 % (−50.0 to 0.0)"]);
   }));
+
+Deno.test("tables of fewer prompts have settings that share theirs, and leave out those with too few", () => {
+  const clips = (count: number, from = 0) =>
+    Array.from(
+      { length: count },
+      (_, i) => ({ prompt: from + i, seconds: { denoise: 2, decode: 1 }, density: 0.5 }),
+    );
+  const results: SettingResult[] = [
+    ...[{ setting: "full", clips: clips(64) }, { setting: "vorta dense-steps=1", clips: clips(64) }],
+    ...[{ setting: "vorta", clips: clips(30) }, { setting: "vorta dense-steps=2", clips: clips(19) }],
+    ...[{ setting: "veda keep=0.1", clips: clips(22, 40) }, { setting: "veda keep=0.05", clips: clips(3) }],
+    ...[{ setting: "veda keep=0.1 with budgets of heads", clips: clips(64) }],
+    ...[{ setting: "second order with budgets of heads", clips: clips(20) }],
+  ];
+  const tableOf = (name: string) => {
+    const measured = { 512: { run: { results }, judged: {}, times: { results: [] } } };
+    const text = documentOf(`<!-- quality: ${name} -->\n\n<!-- end -->`, measured);
+    const rows = text.split("\n").filter((line) => line.startsWith("|")).slice(2);
+    return [/(\d+) prompts/.exec(text)?.[1], ...rows.map((row) => row.split("|")[1]!.trim())];
+  };
+  const budgeted = "veda keep=0.1 with budgets of heads";
+  assertEquals(tableOf("study, figures"), ["64", "full", "vorta dense-steps=1", budgeted]);
+  assertEquals(tableOf("study, vorta"), ["30", "full", "vorta", "vorta dense-steps=1"]);
+  assertEquals(tableOf("study, veda"), ["22", "full", "veda keep=0.1", budgeted]);
+  assertEquals(tableOf("study, budgets"), ["20", "full", budgeted, "second order with budgets of heads"]);
+});
