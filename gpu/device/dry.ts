@@ -37,6 +37,7 @@ export const NVIDIA_MATRIX_UNITS: MatrixUnits = {
 const LIMITS = {
   maxBufferSize: 4 * 2 ** 30,
   maxStorageBufferBindingSize: 2 * 2 ** 30 - 4,
+  maxStorageBuffersPerShaderStage: 16,
   maxComputeInvocationsPerWorkgroup: 1024,
   maxComputeWorkgroupSizeX: 1024,
   maxComputeWorkgroupStorageSize: 48 * 2 ** 10,

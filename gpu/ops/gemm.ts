@@ -192,13 +192,20 @@ export interface WeightOfMany extends Pick<GemmOptions, "scale" | "bias"> {
   readonly w: Operand;
 }
 
-/** The most weights of a dispatch: each needs four buffers, of 16 in all. */
+/** The most weights of a dispatch. */
 const MOST_WEIGHTS = 3;
 
-/** Decides how the products of x and several weights are computed in one dispatch; undefined where none can. */
+/** The storage buffers of a dispatch of several weights: of each, and the input, its scales, and the counts of clamps. */
+const buffersFor = (weights: number) => 4 * weights + 3;
+
+/**
+ * Decides how the products of x and several weights are computed in one dispatch; undefined where none can. Most browsers
+ * allow too few buffers.
+ */
 export function planTogether(gpu: Gpu, x: Operand, weights: readonly WeightOfMany[]): GemmPlan | undefined {
   const [{ w, scale, bias }] = weights as [WeightOfMany];
-  if (weights.length > MOST_WEIGHTS) return undefined;
+  const room = gpu.device.limits.maxStorageBuffersPerShaderStage;
+  if (weights.length > MOST_WEIGHTS || buffersFor(weights.length) > room) return undefined;
   const plan = planGemm(gpu, x, w, { scale }), form = formsOf(gpu, plan.variant).w;
   const fits = (one: WeightOfMany) =>
     one.w.shape.join() === w.shape.join() && !one.scale === !scale && !one.bias === !bias &&
