@@ -180,7 +180,7 @@ function modelText(model: ModelDescription): string {
       onGpuText(name, onGpu),
     ]),
   ];
-  const { width, height, frames, fps, steps, guidance, guidanceLow, textTokens } = model.defaults;
+  const { width, height, frames, fps, steps, guidance, guidanceLow, textTokens, trained = [] } = model.defaults;
   const without = model.missing.filter((part) => part.startsWith("text_encoder") || part.startsWith("tokenizer"));
   return [
     `Model: ${model.path} (${model.kind})`,
@@ -191,6 +191,11 @@ function modelText(model: ModelDescription): string {
     `  defaults: ${width}x${height}, ${frames} frames at ${fps} fps, ${steps} steps, guidance ${guidance}` +
     `${guidanceLow === undefined ? "" : ` and ${guidanceLow} at low noise`}, ` +
     `${textTokens} text tokens`,
+    ...trained.flatMap(({ width, height, frames, flowShift }) =>
+      flowShift === undefined ? [] : [
+        `  flow shift: ${flowShift} for clips to which ${width}x${height} with ${frames} frames is the nearest trained size`,
+      ]
+    ),
     without.length === 0
       ? "  runs: yes"
       : `  runs: with --text-encoder FILE or --embeddings FILE, because it comes without ${without.join(" and ")}`,

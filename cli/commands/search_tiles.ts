@@ -44,7 +44,7 @@ async function run(values: SearchValues): Promise<number> {
     );
   }
   const { tileTokens, scores } = await scoresOf(values, defaultCapacity(sampling.grid));
-  const others = await loadOthers(values["add-to"]);
+  const others = await loadOthers(values["add-to"], sampling.shape);
   const shapes = candidateShapes(sampling.grid, tileTokens);
   const trying = `${shapes.length} ${shapes.length === 1 ? "shape" : "shapes"}`;
   await checkWritable(out, { asFile: true });

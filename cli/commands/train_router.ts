@@ -17,6 +17,7 @@ import { openNamedFolder, variantOf } from "../../tools/program/model_options.ts
 import { nextClips } from "../training/next_commands.ts";
 import {
   checkData,
+  checkSettingsOfSizes,
   dataIdentity,
   firstPrompt,
   largest,
@@ -58,10 +59,11 @@ async function run(values: RouterValues): Promise<number> {
   using model = await folder.family.open(folder);
   const sizes = await sizesOf(values, folder), size = largest(sizes), layout = model.layout(size), { grid } = layout;
   const settingsOf = (grid: Grid) => vortaSettings(values, defaultSettings(grid)), settings = settingsOf(grid);
-  const all = sizes.map((size) => JSON.stringify(settingsOf(model.layout(size).grid)));
-  const alike = all.every((one) => one === all[0]);
+  const all = sizes.map((size) => settingsOf(model.layout(size).grid));
+  checkSettingsOfSizes(values, all);
+  const alike = all.every((one) => JSON.stringify(one) === JSON.stringify(all[0]));
   const { tau = DEFAULT_TAU } = values, recipe = recipeOf(values);
-  const others = await loadOthers(values["add-to"]), grids = sizes.map((size) => model.layout(size).grid);
+  const others = await loadOthers(values["add-to"], model.shape), grids = sizes.map((size) => model.layout(size).grid);
   const memoryOf = (gpu: Gpu, loading: TransformerOptions) =>
     trainingMemory(gpu, model, loading, {
       ...{ size, settings, hidden: recipe.weights.hidden > 0, weights: values.weights ?? "auto" },

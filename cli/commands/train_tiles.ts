@@ -1,3 +1,4 @@
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
 import { trainTiles } from "../../model/veda/tile_trainer.ts";
 import type { TileTrainingStep } from "../../model/veda/training_options.ts";
@@ -32,8 +33,15 @@ async function run(values: TilesValues): Promise<number> {
   const { keep = DEFAULT_KEEP } = values, recipe = recipeOf(values);
   const sampling = await planSampling(values);
   const { shapes, tileTokens = values["tile-tokens"] ?? defaultCapacity(sampling.grid) } = await planOf(values);
-  const others = await loadOthers(values["add-to"]), { grid } = sampling;
-  const file = sampling.oneGrid ? withOthers({ tileTokens, grid }, others) : { others };
+  if (values["add-to"] !== undefined && !sampling.oneGrid) {
+    throw new TilereelError(
+      "--add-to needs clips of one size, for which the new tiles are used: give all prompts the same size and number of " +
+        "frames",
+      { option: "add-to" },
+    );
+  }
+  const others = await loadOthers(values["add-to"], sampling.shape), { grid } = sampling;
+  const file = sampling.oneGrid ? withOthers({ tileTokens, grid }, others) : {};
   return await runTrainingCommand<TileTrainingStep>(values, {
     defaults: DEFAULTS,
     kind: "tiles",

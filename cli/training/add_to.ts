@@ -15,7 +15,7 @@ export const addToOption = (things: "tiles" | "routers") =>
 export function withoutSizes(file: string, things: "tiles" | "routers"): TilereelError {
   return new TilereelError(
     `--add-to ${file}: it does not say for clips of which size its ${things} are, because an earlier version` +
-      `${things === "tiles" ? " or clips of several sizes" : ""} made it; make it again` +
+      `${things === "tiles" ? " or clips of several sizes" : " or another program"} made it; make it again` +
       `${things === "tiles" ? " with clips of one size" : ""}`,
   );
 }

@@ -1,5 +1,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
+import type { HeadShape } from "../../model/attention/layout.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
+import { vedaHeads } from "../../model/veda/methods.ts";
 import { loadVeda, type VedaFile } from "../../model/veda/veda_file.ts";
 import { integer, number } from "../../tools/program/options.ts";
 import { withoutSizes } from "./add_to.ts";
@@ -18,13 +20,18 @@ export const tileOptions = (before: string, keepHelp: string) => ({
 /**
  * The tiles of the file of --add-to, one entry for each size.
  *
- * @throws {TilereelError} if the file does not say for which sizes they are
+ * @param shape of the model that the others in the result are for
+ * @throws {TilereelError} if the file does not say for which sizes they are, or they are for another model
  */
-export async function loadOthers(file: string | undefined): Promise<VedaFile[]> {
+export async function loadOthers(file: string | undefined, shape: HeadShape): Promise<VedaFile[]> {
   if (file === undefined) return [];
   const { others = [], ...first } = await loadVeda(file), all = [first, ...others];
-  if (all.every(({ grid }) => grid)) return all;
-  throw withoutSizes(file, "tiles");
+  if (!all.every(({ grid }) => grid)) throw withoutSizes(file, "tiles");
+  for (const { tileTokens, scorer, shapes } of all) {
+    const tiles = { tileTokens, ...scorer && { scorer }, ...shapes && { shapes } };
+    vedaHeads({ ...tiles, name: `--add-to ${file}` }).check?.(shape);
+  }
+  return all;
 }
 
 /** A file's tiles, and those for clips of other sizes; what is for the same size is replaced. */

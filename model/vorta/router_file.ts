@@ -51,8 +51,9 @@ export function settingsOfRouter(
 export const ROUTER_KEY = "router";
 
 /**
- * Loads a router, and those for clips of other sizes. Kinds of layers are in the file's order until `routerFor` knows the model's. Its settings come from
- * the file's metadata, or from a `config.json` beside it or in one of the two folders above. Otherwise there are none.
+ * Loads a router, and those for clips of other sizes. Kinds of layers are in the file's order until `routerFor` knows
+ * the model's. Its settings come from the file's metadata, or from a `config.json` beside it or in one of the two folders
+ * above. Otherwise there are none.
  *
  * @param place a safetensors file, or a zip archive by `torch.save`; the first bytes show which
  * @throws {TilereelError} if it is neither, damaged, lacks a tensor, or one is of another shape or not finite.

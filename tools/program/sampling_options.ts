@@ -1,3 +1,4 @@
+import type { HeadShape } from "../../model/attention/layout.ts";
 import { madeFor } from "../../model/attention/made_for.ts";
 import { checkTrainable } from "../../model/training/trainable.ts";
 import { createHash } from "node:crypto";
@@ -79,6 +80,8 @@ export interface SamplingPlan {
   readonly grid: Grid;
   /** Whether all clips are of that grid. */
   readonly oneGrid: boolean;
+  /** The model's. */
+  readonly shape: HeadShape;
 }
 
 /**
@@ -102,7 +105,8 @@ export async function planSampling(values: SamplingValues): Promise<SamplingPlan
   });
   using opened = await folder.family.open(folder);
   const grids = clips.map((clip) => opened.layout(clip).grid);
-  return { values, clips, grid: grids[0]!, oneGrid: grids.every((grid) => String(grid) === String(grids[0])) };
+  const oneGrid = grids.every((grid) => String(grid) === String(grids[0]));
+  return { values, clips, grid: grids[0]!, oneGrid, shape: opened.shape };
 }
 
 /** Runs that are ready. */
@@ -125,7 +129,9 @@ export async function openSamplingRuns(
 }
 
 /** Everything that the runs depend on. */
-export async function samplingIdentity({ values, clips }: SamplingPlan): Promise<TrainingIdentity> {
+export async function samplingIdentity(
+  { values, clips }: Pick<SamplingPlan, "values" | "clips">,
+): Promise<TrainingIdentity> {
   const same = <T>(of: (clip: SampledClip) => T) =>
     clips.every((clip) => of(clip) === of(clips[0]!)) ? String(of(clips[0]!)) : "several";
   const folder = await openNamedFolder(values);

@@ -1,3 +1,4 @@
+import type { HeadShape } from "../../../model/attention/layout.ts";
 import { madeFor } from "../../../model/attention/made_for.ts";
 import { createHash } from "node:crypto";
 import { TilereelError } from "../../../gpu/common/errors.ts";
@@ -10,7 +11,9 @@ import { LatentCache } from "../../../model/training/data/latent_cache.ts";
 import { sampledSet } from "../../../model/training/data/sampled_set.ts";
 import type { TrainingSet } from "../../../model/training/data/training_set.ts";
 import type { TrainingIdentity } from "../../../model/training/identity.ts";
+import { routerFor, routerShape } from "../../../model/vorta/router.ts";
 import { loadRouter, type RouterOfSize } from "../../../model/vorta/router_file.ts";
+import type { VortaSettings } from "../../../model/vorta/settings.ts";
 import type { ClipSize } from "../../../model/video_size.ts";
 import { clipShape } from "../../../tools/program/clip/clip_settings.ts";
 import { clipsOfPrompts } from "../../../tools/program/clips_of_prompts.ts";
@@ -97,13 +100,38 @@ export async function sizesOf(values: RouterValues, folder: ModelFolder): Promis
 /**
  * The routers of the file of --add-to, one for each size.
  *
- * @throws {TilereelError} if the file does not say for which sizes they are
+ * @param shape of the model that the others in the result are for
+ * @throws {TilereelError} if the file does not say for which sizes they are, or they are for another model
  */
-export async function loadOthers(file: string | undefined): Promise<readonly RouterOfSize[]> {
+export async function loadOthers(file: string | undefined, shape: HeadShape): Promise<readonly RouterOfSize[]> {
   if (file === undefined) return [];
   const { sizes } = await loadRouter(file);
-  if (sizes) return sizes;
-  throw withoutSizes(file, "routers");
+  if (!sizes) throw withoutSizes(file, "routers");
+  for (const { router } of sizes) routerFor(router, routerShape(shape), `--add-to ${file}`);
+  return sizes;
+}
+
+/** The options whose values a router's file has for all of its sizes, or for none. */
+const ATTENTION = ["tile", "window", "bucket", "rate"] as const;
+
+/**
+ * Checks that the file of a router for several sizes can say what was asked for.
+ *
+ * @param all the settings of every size
+ * @throws {TilereelError} if some were given, and the defaults of others differ from size to size
+ */
+export function checkSettingsOfSizes(values: RouterValues, all: readonly VortaSettings[]): void {
+  const given = ATTENTION.filter((name) => values[name] !== undefined);
+  const differing = ATTENTION.filter((name) => all.some((one) => String(one[name]) !== String(all[0]![name])));
+  if (given.length === 0 || differing.length === 0) return;
+  const options = (names: readonly string[]) => names.map((name) => `--${name}`).join(" and ");
+  throw new TilereelError(
+    `${options(given)} would not come into the router's file, because the defaults of ${
+      options(differing)
+    } differ for ` +
+      `clips of these sizes: give ${options(differing)}, too, or train one size after the other with --add-to`,
+    { option: given[0]! },
+  );
 }
 
 /** The largest of some sizes. */

@@ -93,8 +93,8 @@ export const options = {
     }),
     "timestep-shift": number({
       help:
-        "Shift of the noise levels that are trained. The model's --flow-shift draws them as often as a clip's steps have " +
-        "them, and --density is then that of a clip.",
+        "Shift of the noise levels that are trained. With the --flow-shift of the clips that the router is for, levels are " +
+        "drawn as often as the steps of these clips have them, and --density is then that of such a clip.",
       default: 1,
       above: 0,
     }),

@@ -84,7 +84,7 @@ export function tilesVerdict(
   const found = `The scores find ${percent(recall.last)} of the tiles that matter most`;
   if (gain < LEAST_GAIN) {
     advice.push("Use more prompts, so that the scores learn what holds for all clips.");
-    const why = `${found}, little more than blind choice would; the demo model's find 90 %.`;
+    const why = `${found}; blind choice finds ${percent(keep)}, the demo model's scores find 90 %.`;
     return { grade: "poor", why, advice };
   }
   if (recall.last - recall.first < LEAST_TRAINED) {

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { precisionName } from "../../../gpu/precision.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
+import { trainedFlowShift } from "../../checkpoint/trained_sizes.ts";
 import { loadedAs } from "../../model_variant.ts";
 import { VideoPipeline } from "../../pipeline.ts";
 import { cachedSet, type SetOptions, textGroups } from "./cached_set.ts";
@@ -46,7 +47,7 @@ export async function sampledSet(clips: readonly SampledClip[], options: SetOpti
     guidance: clip.guidance,
     seed: clip.seed,
     scheduler: clip.scheduler ?? null,
-    flowShift: clip.flowShift ?? null,
+    flowShift: clip.flowShift ?? trainedFlowShift(folder.generation.trained, clip) ?? null,
     ...clip.sigmas !== undefined && { sigmas: String(clip.sigmas) },
   });
   async function* sample(clips: readonly SampledClip[], onStep: () => void) {

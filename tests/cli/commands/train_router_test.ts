@@ -1,6 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
+import { Router } from "../../../model/vorta/router.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { saveRouter } from "../../../model/vorta/save_router.ts";
 import { assertRefused, inTempDir, listFiles, ROOT, start, tilereel } from "../../process.ts";
@@ -86,7 +87,19 @@ Deno.test("a router is trained across sizes, whose tiles fit each of them", () =
     await saveRouter(join(dir, "old.safetensors"), both.router, both.settings!);
     assertRefused(
       await tilereel([...add, "old.safetensors", "--resume"], { cwd: dir }),
-      "--add-to old.safetensors: it does not say for clips of which size its routers are, because an earlier version made it",
+      "--add-to old.safetensors: it does not say for clips of which size its routers are, because an earlier version or another " +
+        "program made it",
+    );
+    const other = new Router(1, 2, [{ weight: new Float32Array(6), bias: new Float32Array(3) }]);
+    await saveRouter(join(dir, "other.safetensors"), other, both.settings!, {}, { grids: [[1, 1, 1]] });
+    assertRefused(
+      await tilereel([...add, "other.safetensors"], { cwd: dir }),
+      "--add-to other.safetensors was made for another model: it routes 1 blocks with 1 heads on 2 channels",
+    );
+    assertRefused(
+      await tilereel([...args, "--bucket", "2x2x2"], { cwd: dir }),
+      "--bucket would not come into the router's file, because the defaults of --tile differ for clips of these sizes: " +
+        "give --tile, too, or train one size after the other with --add-to",
     );
     const { out } = await tilereel([...args, "--dry-run", "--out", "s"].filter((arg) => arg !== "-q"), { cwd: dir });
     assertStringIncludes(out, "Clips of 2 sizes, at most 128x64, 5 frames: 2x4x8 = 64 tokens.");

@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
+import { saveVeda } from "../../../model/veda/save_veda.ts";
+import { uniformShapes } from "../../../model/veda/tile_shapes.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { assertRefused, inTempDir, listFiles, start, tilereel } from "../../process.ts";
 
@@ -21,10 +23,24 @@ Deno.test("mistyped trainings and searches of tiles: one sentence, exit 1, and n
       "checkpoint.safetensors does not exist, so there is no training",
     );
     await refused(["train", "tiles", ...CLIPS, "--plan", "p.txt"], "p.txt");
+    const other = {
+      tileTokens: 2,
+      grid: [1, 2, 2] as const,
+      shapes: uniformShapes([1, 1, 2], { layers: 2, heads: 2 }),
+    };
+    await saveVeda(join(dir, "other"), other);
+    for (const command of ["train", "search"]) {
+      await refused(
+        [command, "tiles", ...CLIPS, "--add-to", "other"],
+        "--add-to other: its shapes of tiles are for 2 layers",
+      );
+    }
+    await Deno.remove(join(dir, "other"));
     await refused(
       ["search", "tile"],
       '"tile" is not a command of "tilereel search": did you mean "tilereel search tiles"?',
     );
+    await refused(["train", "tiles", "--prompts", "two.jsonl", "--add-to", "x"], "--add-to needs clips of one size");
     await refused(["search", "tiles", "--prompts", "two.jsonl"], "shapes can only be compared on clips of one size");
     await refused(
       ["search", "tiles", ...CLIPS, "--tile-tokens", "64"],
