@@ -28,8 +28,10 @@ export async function countFlops(gpu: Gpu, work: () => unknown): Promise<number>
 }
 
 function flopsOf({ name }: KernelSource, { buffers, params: p }: Dispatch): number {
-  // Packing an operand is no arithmetic.
-  if (name.startsWith("gemm_") && !name.startsWith("gemm_pack_")) return 2 * p.m! * p.n! * 4 * p.k4!;
+  // Packing an operand is no arithmetic. A dispatch of several weights has an output of each.
+  if (name.startsWith("gemm_") && !name.startsWith("gemm_pack_")) {
+    return Object.keys(buffers).filter((name) => /^y(_|$)/.test(name)).length * 2 * p.m! * p.n! * 4 * p.k4!;
+  }
   // The output's size is batch · queries · heads · head dim. Sparse attention and backward passes are not counted.
   if (/^attention_(plain|tiled|matrix)/.test(name) && !name.includes("_plan")) return 4 * buffers.y!.size * p.inner!;
   // In Winograd's domain, 16 products of a square stand for 9 of each of its 4 pixels. Transforms are not counted.

@@ -13,7 +13,7 @@ import type { AttentionReport, RanAttention } from "./report.ts";
  *
  * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; the same holds for k
  * @param gate of the shape of q, from a model whose `HeadShape` is gated, for attention that takes gates
- * @returns a tensor of the shape of q
+ * @returns a tensor of the shape of q, which the block frees: a new one, or q, k or v
  */
 export interface SelfAttention {
   (q: Tensor, k: Tensor, v: Tensor, layer: number, gate?: Tensor): Tensor;

@@ -11,7 +11,7 @@ import { AutoencoderKLWan } from "../../model/wan/vae/autoencoder.ts";
 import { readVaeConfig } from "../../model/wan/vae/config.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
-import { linear } from "../../gpu/ops/linear.ts";
+import { linear, linearTogether } from "../../gpu/ops/linear.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import { conv3d } from "../../gpu/ops/conv3d.ts";
 import { countFlops } from "../../bench/flops.ts";
@@ -55,6 +55,9 @@ Deno.test("bench: operations are counted where matrix units want their operands 
   };
   assertEquals(await countFlops(gpu, () => linear(gpu, x, w)), 2 * 2048 * 1536 * 256);
   assertEquals(kernels.map((name) => name.split("_", 2)[1]), ["pack", "pack", "panels"]);
+  const layers = [w, w, w].map((w) => ({ w }));
+  assertEquals(await countFlops(gpu, () => linearTogether(gpu, x, layers, true)), 3 * 2 * 2048 * 1536 * 256);
+  assertEquals(kernels.filter((name) => name.startsWith("gemm_panels_")).length, 2);
 });
 
 testVariants("bench: a measurement times real work and leaves the device as it was", async ({ gpu }) => {
