@@ -116,7 +116,8 @@ async function readRouter(source: TensorSource, isRouter: (name: string) => bool
   for (const name of source.names().filter((name) => name.startsWith(prefix) && isRouter(name.slice(prefix.length)))) {
     tensors.set(name.slice(prefix.length), { shape: source.info(name).shape, data: await readFloat32(source, name) });
   }
-  return routerOf(source.path, tensors, whatTensorsAre(source));
+  const holds = whatTensorsAre(source);
+  return routerOf(source.path, tensors, /router of VORTA/.test(holds) ? "" : holds, prefix);
 }
 
 /** A tensor's name without the additions of wrappers. */
@@ -124,8 +125,11 @@ function bareName(name: string): string {
   return name.split(".").filter((part) => !WRAPPERS.has(part)).join(".");
 }
 
-/** @param holds what the file contains instead, if that is known */
-function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds = ""): Router {
+/**
+ * @param holds what the file contains instead, if that is known
+ * @param before what the file has before the names
+ */
+function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds = "", before = ""): Router {
   const byName = new Map<string, TorchTensor>();
   for (const [name, tensor] of tensors) {
     const bare = bareName(name);
@@ -140,7 +144,9 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
   const prefixes = storedLayers(byName.keys());
   if (prefixes.length === 0) {
     throw new TilereelError(
-      `${path} holds no router${holds && `, but ${holds}`}; tensors such as "blocks.0.router.linear.weight" were ` +
+      `${path} holds no router${
+        holds && `, but ${holds}`
+      }; tensors such as "${before}blocks.0.router.linear.weight" were ` +
         `expected, one with its bias for each layer, as "tilereel train router" makes them`,
     );
   }

@@ -352,7 +352,7 @@ Deno.test("a file holds routers for clips of several sizes, each with its tiles;
           "grids is [[1,2]], but a list of numbers of tokens such as [[21, 45, 80]] was expected",
         ],
         ['{"others": 3}', "others is no list"],
-        ['{"others": [{"grids": [[1, 2, 3]]}]}', "holds no router"],
+        ['{"others": [{"grids": [[1, 2, 3]]}]}', `${path} holds no router; tensors such as "others.0.blocks.0.`],
       ] as const
     ) {
       await writeSafetensors(path, tensors, { router: text });
