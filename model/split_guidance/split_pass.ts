@@ -76,14 +76,20 @@ export class SplitPass implements Disposable {
    * Sends the latents of a step, and waits until they have left. Call this before other work of the step is recorded: they
    * would wait for it, and the partner, who begins later than this process by the time on the way, is who is waited for.
    *
+   * @returns undefined if there is no partner, or none any more
    * @throws the device's error, if the latents cannot be read
+   * @throws the signal's reason, if it is aborted meanwhile
    */
   async ask(step: number, latents: Tensor): Promise<Asked | undefined> {
     const distant = this.#distant;
     if (!distant) return undefined;
     const answer = distant.velocity(step, await this.gpu.read(latents));
     answer.catch(() => {/* told where it is waited for */});
-    await distant.sent?.();
+    try {
+      await this.#inTime(distant.sent?.());
+    } catch (error) {
+      return this.#goOnAlone(error);
+    }
     const start = performance.now();
     return { answer: () => this.#received(step, answer, start, latents.shape) };
   }
@@ -111,19 +117,23 @@ export class SplitPass implements Disposable {
       passes.note(step, DISTANT, { layers, spared });
       return gpu.upload(velocity, shape);
     } catch (error) {
-      if (!(error instanceof PartnerLostError)) throw error;
-      const { cache, onNote } = this.options;
-      onNote?.(
-        `${error.message}, so the clip goes on without it` +
-          (cache ? ", and may differ a little, because what the step cache had kept of its pass is lost" : ""),
-      );
-      this[Symbol.dispose]();
-      return undefined;
+      return this.#goOnAlone(error);
     }
   }
 
-  /** The answer, unless it takes too long. */
-  async #inTime(answer: Promise<DistantVelocity>): Promise<DistantVelocity> {
+  /** Gives the partner up, if the error says that it is lost. */
+  #goOnAlone(error: unknown): undefined {
+    if (!(error instanceof PartnerLostError)) throw error;
+    const { cache, onNote } = this.options;
+    onNote?.(
+      `${error.message}, so the clip goes on without it` +
+        (cache ? ", and may differ a little, because what the step cache had kept of its pass is lost" : ""),
+    );
+    this[Symbol.dispose]();
+  }
+
+  /** What the partner is waited for, unless it takes too long. */
+  async #inTime<T>(answer: T): Promise<Awaited<T>> {
     const { partner, signal } = this.options, { patience = PATIENCE } = partner!;
     const ended = Promise.withResolvers<never>();
     const most = patience + 2 * this.#longest;

@@ -234,6 +234,10 @@ testBoth("split guidance: a partner that fails is done without", demo, async (bo
   assertEquals(stalled.numbers, alone.numbers);
   assert(/^the assistant did not answer within \d+ s, so the clip goes on without it$/.test(stalled.notes.join()));
   assertEquals(stalls.asked, [0]);
+  // Nor is a line waited for on which latents never leave.
+  const cut = { ...partnerOf(assistant, {}, () => ({ sent: () => new Promise(() => {}) })), patience: 10 };
+  assertEquals(await withPartner(cut), stalled);
+  assertEquals(cut.asked, [0]);
   const answersShort = partnerOf(assistant, {}, () => ({
     velocity: () => Promise.resolve({ velocity: new Float32Array(3), layers: [] }),
   }));
@@ -275,6 +279,15 @@ testBoth("split guidance: what is refused ends the clip, and one pass is not spl
     },
   }));
   await assertRejects(() => pipeline.generate({ ...CLIP, partner: waits, signal }), Error, "stop");
+  assertEquals(gpu.memory.used, used);
+  const late = new AbortController();
+  const sends = partnerOf(assistant, {}, () => ({
+    sent: () => {
+      setTimeout(() => late.abort(new Error("stop")), 10);
+      return new Promise(() => {});
+    },
+  }));
+  await assertRejects(() => pipeline.generate({ ...CLIP, partner: sends, signal: late.signal }), Error, "stop");
   assertEquals(gpu.memory.used, used);
 });
 
