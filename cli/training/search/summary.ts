@@ -4,7 +4,7 @@ import { sizesText } from "../../../tools/program/clip/vorta_options.ts";
 import { textTable } from "../../../tools/program/text_table.ts";
 import { percent, type Summary, type Verdict } from "../summary.ts";
 
-/** Errors of attention with the oracle's tiles, and what they mean (docs/quality.md). */
+/** Errors of attention with the oracle's tiles, and what they mean (docs/sparse_attention.md). */
 const GOOD_ERROR = 0.12, FAIR_ERROR = 0.18;
 const CLIPS = `with up to ${
   percent(GOOD_ERROR)

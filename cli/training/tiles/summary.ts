@@ -12,7 +12,7 @@ const FEWEST_STEPS = 100, USUAL_STEPS = 300;
 const LEAST_GAIN = 0.5;
 /** What training has to add to the recall of untrained scores to be worth a file. */
 const LEAST_TRAINED = 0.01;
-/** Shares of the attention that lies in picked tiles, and what they mean (docs/quality.md). */
+/** Shares of the attention that lies in picked tiles, and what they mean (docs/sparse_attention.md). */
 const GOOD_KEPT = 0.6, FAIR_KEPT = 0.48;
 const CLIPS = `with ${percent(GOOD_KEPT)}, the demo model's clips lost at most 3 % of the shapes and motions, with ${
   percent(FAIR_KEPT)
