@@ -128,7 +128,7 @@ export interface GenerateOptions {
   readonly seed?: number;
   /** In place of the model's own. */
   readonly scheduler?: SchedulerKind;
-  /** Above 0: how much the steps dwell on high noise. In place of the model's own. */
+  /** Above 0: how much the steps dwell on high noise. In place of the model's own, which may depend on the size. */
   readonly flowShift?: number;
   /**
    * The noise levels before the flow shift: evenly spaced as one of the grids that have names, or a falling list.
