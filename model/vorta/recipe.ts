@@ -86,8 +86,9 @@ export function noiseSeed(seed: number, step: number, batch: number): number {
 }
 
 /**
- * The weights at a timestep. In the last interval of the noise levels, there is little noise to predict. There the
- * diffusion loss is left out, and the two distillation losses are multiplied by 1 + 1/n, where n of them are on.
+ * The weights at a timestep. In the last of equal intervals of the noise levels, whatever their shift, there is little
+ * noise to predict. There the diffusion loss is left out, and the two distillation losses are multiplied by 1 + 1/n,
+ * where n of them are on.
  * Regularization does not change. Without distillation the diffusion loss stays, because nothing else would tie the
  * router to the video.
  */

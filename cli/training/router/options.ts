@@ -85,7 +85,8 @@ export const options = {
     intervals: integer({
       help:
         "Number of equal intervals of the noise levels. All samples of a step come from one of them. The last one has " +
-        "the least noise, and the diffusion loss is left out in it.",
+        "the least noise. The diffusion loss is left out below timestep 1000/N: in the last interval, or with " +
+        "--timestep-shift in a part of it.",
       elsewhere: ["t-num-intervals"],
       default: AUTHORS_RECIPE.intervals,
       min: 1,
