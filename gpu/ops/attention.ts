@@ -97,12 +97,12 @@ export function packedOutput(gpu: Gpu, q: Tensor, heads: number, next: Operand):
 }
 
 /**
- * Whether attention does best to write over queries that nothing else reads. A tiled kernel reads these in each step; from
- * a buffer that it also writes, that may take longer. It spares memory only where the result of a block's norm is packed:
- * otherwise a block holds as much while it makes q, k and v.
+ * Queries that nothing else reads, where attention does best to write over them; a backward pass needs them. A tiled kernel
+ * reads queries in each step; from a buffer that it also writes, that may take longer. It spares memory only where the
+ * result of a block's norm is packed: otherwise a block holds as much while it makes q, k and v.
  */
-export const writesOverQueries = ({ kernels, matrixUnits, int8 }: Gpu): boolean =>
-  kernels.plain || matrixUnits !== undefined || int8;
+export const overQueries = ({ kernels, matrixUnits, int8, tape }: Gpu, q: Tensor): Tensor | undefined =>
+  !tape && (kernels.plain || matrixUnits !== undefined || int8) ? q : undefined;
 
 /**
  * Whether attention by any plan and to any number of keys rounds values to f16, and may be given them so. Not while a tape

@@ -1,4 +1,4 @@
-import { packedOutput, writesOverQueries } from "../../gpu/ops/attention.ts";
+import { overQueries, packedOutput } from "../../gpu/ops/attention.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { hasPadding, type HeadShape, type TokenLayout } from "./layout.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
@@ -46,7 +46,7 @@ export function wholeAttention(
     consuming: (q: Tensor, k: Tensor, v: Tensor, layer: number, next?: Operand): Operand => {
       const packs = heads !== undefined && next !== undefined && !hasPadding(layout);
       const into = (packs ? packedOutput(gpu, q, heads, next) : undefined) ??
-        attentionOutput(gpu, q, layout, writesOverQueries(gpu) ? q : undefined);
+        attentionOutput(gpu, q, layout, overQueries(gpu, q));
       gpu.scope(() => some(q, k, v, layer, into as never));
       return into;
     },

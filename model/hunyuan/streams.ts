@@ -7,7 +7,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { ModulationVector } from "../../gpu/ops/modulation.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
-import { attention, takesHalves, writesOverQueries } from "../../gpu/ops/attention.ts";
+import { attention, overQueries, takesHalves } from "../../gpu/ops/attention.ts";
 import { Tensor } from "../../gpu/tensor.ts";
 import type { SelfAttention } from "../attention/method.ts";
 import type { CacheHooks } from "../cache/step_cache.ts";
@@ -144,7 +144,7 @@ function attended(
   attend: SelfAttention | undefined,
   layer: number,
 ): Tensor {
-  if (!attend) return attention(gpu, q, k, v, { heads, into: !gpu.tape && writesOverQueries(gpu) ? q : undefined });
+  if (!attend) return attention(gpu, q, k, v, { heads, into: overQueries(gpu, q) });
   // Not for a next product: each stream has one, and the result is in rows.
   const y = gpu.tape ? undefined : attend.consuming?.(q, k, v, layer);
   return y instanceof Tensor ? y : attend(q, k, v, layer);

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../gpu/gpu.ts";
-import { attention, heldKeys, packedOutput, takesHalves, writesOverQueries } from "../../gpu/ops/attention.ts";
+import { attention, heldKeys, overQueries, packedOutput, takesHalves } from "../../gpu/ops/attention.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { isIn, type Operand } from "../../gpu/ops/packed_operand.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
@@ -131,7 +131,7 @@ export function attend(
 /** Where attention's output goes if nothing else reads q: packed for its projection, or over q. Default: to a new tensor */
 function replacing(gpu: Gpu, q: Tensor, heads: number, { toOut }: AttentionWeights): Operand | undefined {
   if (gpu.tape) return undefined;
-  return packedOutput(gpu, q, heads, toOut.weight) ?? (writesOverQueries(gpu) ? q : undefined);
+  return packedOutput(gpu, q, heads, toOut.weight) ?? overQueries(gpu, q);
 }
 
 /** What cross-attention attends to. */
@@ -176,8 +176,7 @@ export function attendToContext(
       const [k, v] = keep(`image keys of ${layer}`, () => keysOf(gpu, ofImage, config, image));
       return attention(gpu, q, k, v, { heads });
     });
-    const into = !gpu.tape && writesOverQueries(gpu) ? q : undefined;
-    const ofText = gpu.scope(() => attention(gpu, q, ...keys(), { heads, lastKeys, into }));
+    const into = overQueries(gpu, q), ofText = gpu.scope(() => attention(gpu, q, ...keys(), { heads, lastKeys, into }));
     return combine(gpu, [[1, ofText], [1, seen]]);
   });
 }
