@@ -8,9 +8,20 @@ import type { Grid } from "./grid.ts";
 /** The prefix of the tensors of what such a file holds beside the first, by its number. */
 export const othersPrefix = (number: number): string => `others.${number}.`;
 
-/** What was made for the size that is nearest to a grid, by the ratios along its axes; undefined if there is none. */
+/** A ratio of frames counts as its fourth root. */
+const FRAMES_WEIGHT = 1 / 4;
+
+/**
+ * What was made for the size that is nearest to a grid; undefined if there is none.
+ *
+ * The distance is that of the logarithms of the ratios along the axes, of which frames count a quarter: sixteen times as
+ * many are as far as a side of twice the length. Sides decide what a model does at a noise level, whatever the length
+ * (Wan's flow shift is one for 480p and one for 720p), and how far attention reaches in a frame. A single picture of
+ * 512x512 therefore takes what was made for clips of that size and not what was made for small clips, which are shorter.
+ */
 export function nearestSize<T extends { readonly grid: Grid }>(grid: Grid, sizes: readonly T[]): T | undefined {
-  const distance = (size: T) => size.grid.reduce((sum, n, axis) => sum + Math.log(n / grid[axis]!) ** 2, 0);
+  const distance = (size: T) =>
+    size.grid.reduce((sum, n, axis) => sum + ((axis === 0 ? FRAMES_WEIGHT : 1) * Math.log(n / grid[axis]!)) ** 2, 0);
   return [...sizes].sort((a, b) => distance(a) - distance(b))[0];
 }
 

@@ -42,8 +42,8 @@ export function readTrainedSizes(value: unknown, path: string, multiples: ClipMu
 }
 
 /**
- * The flow shift for a clip: that of the nearest size, by the ratios of sides and frames. It is undefined where that has
- * none: then the scheduler's counts.
+ * The flow shift for a clip: that of the nearest size ({@link nearestSize}). It is undefined where that has none: then the
+ * scheduler's counts.
  */
 export function trainedFlowShift(trained: readonly TrainedSize[] = [], clip: ClipSize): number | undefined {
   const grid = ({ frames, height, width }: ClipSize): Grid => [frames, height, width];

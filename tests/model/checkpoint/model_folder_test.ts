@@ -78,6 +78,14 @@ Deno.test("a clip has the flow shift of the nearest size that a model was traine
   assertEquals(trainedFlowShift(trained, size(512, 512, 61)), 5);
   assertEquals(trainedFlowShift(trained, size(480, 512, 57)), 5);
   assertEquals(trainedFlowShift(trained, size(1280, 720, 81)), 7);
+  // Sides count more than frames, also for a single picture.
+  const [, large] = trained, small = { ...size(256, 256, 29), flowShift: 3 };
+  for (const frames of [1, 5, 17, 29, 61, 121]) {
+    assertEquals(trainedFlowShift([small, large!], size(512, 512, frames)), 5);
+    assertEquals(trainedFlowShift([small, large!], size(256, 256, frames)), 3);
+  }
+  // Of those with the same sides, frames decide.
+  assertEquals(trainedFlowShift([{ ...size(512, 512, 5), flowShift: 4 }, large!], size(512, 512, 17)), 4);
   assertEquals(trainedFlowShift(trained, size(160, 128, 5)), undefined);
   assertEquals(trainedFlowShift(undefined, size(512, 512, 61)), undefined);
 });

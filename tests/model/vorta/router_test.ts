@@ -327,6 +327,8 @@ Deno.test("a file holds routers for clips of several sizes, each with its tiles;
     });
     const of = settingsOfRouter(loaded);
     assertEquals([of(b), of(c), of([16, 32, 40])], [defaultSettings(b), settings, settings]);
+    // Short clips take what was made for their sides: 5 frames, and one.
+    assertEquals([of([2, 32, 32]), of([1, 32, 32])], [settings, settings]);
     assertEquals(settingsOfRouter({ settings })(a), settings);
     assertEquals(settingsOfRouter({ settings: undefined })(a), defaultSettings(a));
     // Options come before the file.
