@@ -69,7 +69,7 @@ export async function openModelFolder(place: string | FileStore, given: GivenPar
     path,
     family,
     distilled,
-    generation,
+    generation: distilled ? withoutFlowShifts(generation) : generation,
     given: Object.keys(given),
     component,
     className,
@@ -142,6 +142,11 @@ function distilledKind(family: Family | undefined, index: Config): Distilled | u
 /** The defaults of a distilled model. */
 function fewSteps({ preset: { sigmas, guidance } }: Distilled): Pick<GenerationDefaults, "steps" | "guidance"> {
   return { steps: sigmas.length, guidance };
+}
+
+/** A distilled model has the flow shift that its few noise levels were trained with, at every size. */
+function withoutFlowShifts({ trained, ...defaults }: GenerationDefaults): GenerationDefaults {
+  return { ...defaults, ...trained && { trained: trained.map(({ flowShift: _, ...size }) => size) } };
 }
 
 /** @throws {TilereelError} if the model is of no family, of a kind that is not supported, or has parts of other kinds */

@@ -14,6 +14,12 @@ import { clipMaker } from "./made_clip.ts";
 /** FastVideo keeps the gate of self-attention beside its other layers. */
 const GATE = "to_gate_compress";
 
+/** With a flow shift for the clips below, over which the distilled one counts. */
+const GENERATION = {
+  ...{ text_tokens: 32, fps: 16 },
+  trained: [{ width: 128, height: 64, frames: 13, flow_shift: 2 }],
+};
+
 /** @returns its folder */
 async function writeFastWan(dir: string): Promise<string> {
   const folder = join(dir, "FastWan");
@@ -26,7 +32,7 @@ async function writeFastWan(dir: string): Promise<string> {
   const own = { _class_name: "WanDMDPipeline", _diffusers_version: "0.33.0.dev0" };
   const parts = { ...own, scheduler, text_encoder, tokenizer, transformer, vae };
   await Deno.writeTextFile(join(folder, "model_index.json"), JSON.stringify(parts));
-  await Deno.writeTextFile(join(folder, "generation.json"), JSON.stringify({ text_tokens: 32, fps: 16 }));
+  await Deno.writeTextFile(join(folder, "generation.json"), JSON.stringify(GENERATION));
   await Deno.copyFile(join(MODEL, "transformer/config.json"), join(folder, "transformer/config.json"));
   using source = await openCheckpoint(join(MODEL, "transformer"), "diffusion_pytorch_model");
   const tensors: Record<string, TensorToWrite> = {};

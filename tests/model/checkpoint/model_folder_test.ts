@@ -90,6 +90,20 @@ Deno.test("a clip has the flow shift of the nearest size that a model was traine
   assertEquals(trainedFlowShift(undefined, size(512, 512, 61)), undefined);
 });
 
+Deno.test("a distilled model keeps the flow shift of its preset, whatever generation.json has for a size", async () => {
+  for (const [_class_name, flowShift] of [["WanPipeline", 5], ["WanDMDPipeline", undefined]] as const) {
+    await inModel({ ...INDEX, _class_name }, async (folder) => {
+      const size = { width: 832, height: 480, frames: 81 };
+      await Deno.writeTextFile(
+        `${folder}/generation.json`,
+        JSON.stringify({ trained: [{ ...size, flow_shift: 5 }] }),
+      );
+      const { trained } = (await openModelFolder(folder)).generation;
+      assertEquals([trained?.length, trainedFlowShift(trained, size)], [1, flowShift]);
+    });
+  }
+});
+
 Deno.test("a generation.json that is wrong is refused", () =>
   inModel(INDEX, async (folder) => {
     const cases = [
