@@ -89,7 +89,8 @@ const options = {
     like: path({
       value: "CLIP",
       help: "Repeat a clip that tilereel wrote: prompt, seed and all settings come from its file. Options on the " +
-        "command line take precedence.",
+        "command line take precedence. With another --size, the flow shift is what the model has for that size, unless " +
+        "the clip had one of its own.",
       elsewhere: ["from-clip", "same-as"],
     }),
   }),

@@ -19,6 +19,10 @@ export interface Like {
   readonly file: string;
   readonly record: ClipRecord;
   readonly prompt: string;
+  /** The values of the record. */
+  readonly own: BatchValues;
+  /** Those of the command line. */
+  readonly given: BatchValues;
   /** The clip's values, overridden by those of the command line. */
   readonly values: BatchValues;
   /** A folder, or undefined for the embedded model. */
@@ -78,7 +82,7 @@ export async function readLike(file: string, { model, given, without }: LikeOpti
   const loras = [lora].flat().map((file, i) => ({ file, strength: Number(strengths[i] ?? 1) }));
   const all: BatchValues = { ...values, ...Object.fromEntries(ofClip) };
   return {
-    ...{ file, record, prompt: record.prompt, model: folder },
+    ...{ file, record, own: values, given, prompt: record.prompt, model: folder },
     values: overlaid(all, given),
     options: { ...options, ...others, ...loras.length > 0 && { lora: loras } },
   };

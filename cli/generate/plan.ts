@@ -25,6 +25,7 @@ import { checkClip } from "../../model/video_size.ts";
 import { plannedRecord, type RecordParts } from "../../tools/program/clip/record.ts";
 import { FILE_KEYS } from "./clip_record.ts";
 import { type Like, readLike } from "./like.ts";
+import { flowShiftNote, valuesLike } from "./like_flow_shift.ts";
 import type { PlannedClip } from "./made_already.ts";
 import { type ChosenShard, chosenShard, shareOf } from "../shards/shard.ts";
 import { withUnfinishedSeed } from "./unfinished.ts";
@@ -75,7 +76,8 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
     ...like.model !== undefined && { model: like.model },
   };
   const { prompts, out, format, overwrite } = values;
-  const ofClips: BatchValues = like?.values ?? valuesOf(values, batchOptions);
+  using model = await PlanningModel.open(values);
+  const ofClips: BatchValues = like ? valuesLike(like, model.model) : valuesOf(values, batchOptions);
   const planned = await planClips({
     ...{ values: ofClips, prompts, out, format, overwrite },
     prompt: prompt ?? (prompts === undefined ? like?.prompt : undefined),
@@ -83,11 +85,12 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
   if (given.quality !== undefined && planned.every(({ out }) => formatOf(out) !== "mp4")) {
     throw new TilereelError("--quality has no effect if no MP4 is written: leave it out, or write an MP4");
   }
-  using model = await PlanningModel.open(values);
   const { seed, latents } = values, isFree = seed === undefined && latents === undefined && prompts === undefined;
   const goesOn = planned.length === 1 && isFree && ofClips.seed === undefined && !values["no-resume"];
-  const ready = (clip: Clip) => model.ready(clip), notes: string[] = [];
+  const ready = (clip: Clip) => model.ready(clip);
   const batch = await Promise.all(planned.map((clip) => goesOn ? withUnfinishedSeed(clip, ready) : ready(clip)));
+  const shiftNotes = like ? batch.map((clip) => flowShiftNote(like, clip, model.model)) : [];
+  const notes = [...new Set(shiftNotes.filter((note) => note !== undefined))];
   // One prompt, which a task of an array may have been given, is no work to share.
   const shard = prompts === undefined ? undefined : chosenShard(values.shard, (note) => notes.push(note));
   return {

@@ -115,6 +115,14 @@ Deno.test("--like repeats a clip byte for byte, and so does the command line tha
     const record = await readRecord(join(dir, "e.mp4"));
     assertEquals([record?.prompt, record?.attention, record?.seed, record?.tau], ["a blue ring", "full", 6, undefined]);
     assertNotEquals(await Deno.readFile(join(dir, "e.mp4")), a);
+    // At a size for which the model has another flow shift, that is used.
+    const size = ["--size", "448x448", "--frames", "1", "--attention", "full"];
+    const large = await run("generate", "--like", "a.mp4", ...size, "--out", "f.png");
+    assertStringIncludes(
+      large.err,
+      "Note: the flow shift is 5, which the model has for 448x448 with 1 frame, and not 3",
+    );
+    assertEquals((await readRecord(join(dir, "f.png")))?.flowShift, 5);
   }));
 
 Deno.test("prompts from the standard input, several clips of each", () =>
