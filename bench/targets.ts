@@ -41,7 +41,7 @@ export function report(measured: Measured): string {
   });
   const headline = measured.headline.map(headlineTables);
   const figures = measured.figures.length > 0
-    ? figuresTable(new Results({ commit: "", runs: measured.figures, torch: measured.torch }))
+    ? figuresTable(new Results({ runs: measured.figures, torch: measured.torch }))
     : "";
   return [torch(measured), ...headline, quality(measured), failures(measured), targets, figures].filter((part) =>
     part !== ""

@@ -1,21 +1,44 @@
 /**
- * Tables of whole clips on Dawn, in Markdown. Each is undefined where nothing of it was measured.
+ * Tables of whole clips on Dawn, in Markdown, and what version figures are of. Each is undefined where nothing of it was
+ * measured.
  *
  * @module
  */
 import { markdownTable, percent, tableOf } from "../table.ts";
 import type { Results } from "./measured.ts";
-import type { Figure } from "./sections.ts";
+import type { Figure, SectionName } from "./sections.ts";
+
+/** What the page's figures were measured on, and which columns of its first table are of an earlier version. */
+export function aboutText(results: Results): string {
+  const { adapter, date, commit } = results.about;
+  const columns = ([["dawn", "Dawn"], ["deno", "Deno"]] as const).flatMap(([source, name]) => {
+    const versions = results.earlier(source, (id) => !ELSEWHERE.test(id));
+    return versions.length > 0 ? [` ${name}'s columns are of ${versions.join(", and of ")}.`] : [];
+  });
+  return `One ${adapter}, ${date}, commit ${commit}.${columns.join("")}`;
+}
+
+/** The figures that have a table of their own. */
+const ELSEWHERE = /^(hunyuan|14b|demo)\/|^decode\/(hunyuan|14b)$/;
+
+/** A table on Dawn, behind a sentence if it is of an earlier version than the newest figures. */
+function dated(results: Results, prefix: string, section: SectionName, table: string): string {
+  const versions = results.earlier("dawn", (id) => id.startsWith(prefix));
+  if (versions.length === 0) return table;
+  return `This table is of an earlier version (${versions.join(", and ")}). ` +
+    `\`deno run -A bench/figures.ts --only ${section}\` measures it again.\n\n${table}`;
+}
 
 /** Clips of a model in its full size: all steps and decoding. */
 export function clipsTable(results: Results, model: "hunyuan" | "14b", heading: string): string | undefined {
   const prefix = `${model}/`, rows = results.figures("dawn", "f16").filter(({ id }) => id.startsWith(prefix));
   const [first] = rows;
   if (!first) return undefined;
-  return markdownTable([
+  const table = markdownTable([
     [`${heading}, Dawn`, "s", "ratio"],
     ...rows.map(({ id, value }) => [id.slice(prefix.length), value.toFixed(0), (first.value / value).toFixed(2)]),
   ]);
+  return dated(results, prefix, model === "14b" ? "clips14" : "hunyuan", table);
 }
 
 /** What a step takes beside PyTorch's. */
@@ -54,7 +77,7 @@ export function demoTimes(results: Results): string | undefined {
   const whole = (row: DemoRow) => value(row, "denoising") + value(row, "decoding");
   const speed = (of: (row: DemoRow) => number) => (row: DemoRow) =>
     row === full ? "" : `${(of(full) / of(row)).toFixed(2)}×`;
-  return tableOf(rows, {
+  const table = tableOf(rows, {
     "attention": ({ setting }) => setting,
     "density": ({ of }) => percent(of.get("denoising")?.density ?? NaN),
     "denoising, s": (row) => value(row, "denoising").toFixed(2),
@@ -63,6 +86,7 @@ export function demoTimes(results: Results): string | undefined {
     "with decoding, s": (row) => whole(row).toFixed(2),
     "its speed": speed(whole),
   });
+  return dated(results, "demo/", "demo", table);
 }
 
 /** The GPU milliseconds of all steps of these clips, by what kernels do. */

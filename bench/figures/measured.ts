@@ -4,12 +4,15 @@ import type { Figure, FiguresRun } from "./sections.ts";
 
 /** What docs/figures.json has: the results that the tables and plots of the docs are made from. */
 export interface Stored {
-  /** The commit that was measured. */
-  readonly commit: string;
-  readonly runs: readonly FiguresRun[];
+  readonly runs: readonly StoredRun[];
   readonly torch: readonly TorchRun[];
   /** The memory of the settings of README's table; counted, not measured. */
   readonly memory?: readonly CountedMemory[];
+}
+
+/** A run, and the commit that was measured. */
+export interface StoredRun extends FiguresRun {
+  readonly commit?: string;
 }
 
 export type Source = "dawn" | "deno";
@@ -30,7 +33,22 @@ export class Results {
   /** All figures of a source and a precision. */
   figures(source: Source, precision: Precision): readonly Figure[] {
     const isAsked = (figure: Figure) => (figure.precision === "int8") === (precision === "int8");
-    return this.stored.runs.filter((run) => run.source === source).flatMap(({ figures }) => figures.filter(isAsked));
+    const figures = this.#runsOn(source).flatMap(({ figures }) => figures.filter(isAsked));
+    return [...new Map(figures.map((figure) => [figure.id, figure])).values()];
+  }
+
+  /**
+   * The versions that figures of a source were measured with, if any is not that of the newest run: "commit c0ffee,
+   * 2026-11-30".
+   */
+  earlier(source: Source, isOf: (id: string) => boolean): readonly string[] {
+    const runs = new Map<string, StoredRun>();
+    for (const run of this.#runsOn(source)) {
+      for (const { id, precision } of run.figures) if (isOf(id)) runs.set(`${precision} ${id}`, run);
+    }
+    const used = [...new Set(runs.values())], newest = this.#newest?.commit;
+    if (used.every(({ commit }) => commit === newest)) return [];
+    return [...new Set(used.map(({ commit, date }) => `commit ${commit}, ${date.slice(0, 10)}`))];
   }
 
   /** A result of PyTorch whose name begins so. */
@@ -44,13 +62,21 @@ export class Results {
       .filter((result) => result.shape === shape && result.what.startsWith(what));
   }
 
-  /** The adapter, and the day of the first run. */
+  /** The adapter, and the commit and the day of the newest run. */
   get about(): { readonly adapter: string; readonly date: string; readonly commit: string } {
-    const { runs, commit } = this.stored, native = runs.find(({ source }) => source === "deno") ?? runs[0];
+    const newest = this.#newest, native = this.#runsOn("deno")[0] ?? newest;
     return {
       adapter: native?.adapter ?? "nothing",
-      date: runs.map(({ date }) => date).sort()[0]?.slice(0, 10) ?? "",
-      commit,
+      date: newest?.date.slice(0, 10) ?? "",
+      commit: newest?.commit ?? "",
     };
+  }
+
+  #runsOn(source: Source): readonly StoredRun[] {
+    return this.stored.runs.filter((run) => run.source === source);
+  }
+
+  get #newest(): StoredRun | undefined {
+    return this.stored.runs.toSorted((a, b) => a.date < b.date ? -1 : 1).at(-1);
   }
 }

@@ -12,9 +12,9 @@ import { runAsProgram } from "../../tools/program/run_command.ts";
 import { withParts } from "../doc_parts.ts";
 import { readMeasured } from "../targets/measured.ts";
 import { countSettings, estimatesTable, ratesOf, ratesText } from "./estimates.ts";
-import { Results, type Stored } from "./measured.ts";
+import { Results, type Stored, type StoredRun } from "./measured.ts";
 import { type Plot, stepPlot, svgOf, tokensPlot } from "./plots.ts";
-import { clipsTable, clipsText, demoKernels, demoTimes, stepText } from "./clip_tables.ts";
+import { aboutText, clipsTable, clipsText, demoKernels, demoTimes, stepText } from "./clip_tables.ts";
 import { figuresTable } from "./rows.ts";
 
 const ROOT = join(import.meta.dirname!, "../..");
@@ -25,7 +25,7 @@ const STORED = "docs/figures.json";
  * that is undefined, because nothing of it was measured, stays as it is.
  */
 const PARTS: Readonly<Record<string, (results: Results) => string | undefined>> = {
-  about: ({ about: { adapter, date, commit } }) => `One ${adapter}, ${date}, commit ${commit}.`,
+  about: aboutText,
   table: figuresTable,
   "HunyuanVideo": (results) => clipsTable(results, "hunyuan", "HunyuanVideo, 720p, 117 frames"),
   "Wan 14B": (results) => clipsTable(results, "14b", "Wan 14B, 720p, 77 frames"),
@@ -74,10 +74,10 @@ export function readStored(): Stored {
   return JSON.parse(Deno.readTextFileSync(join(ROOT, STORED)));
 }
 
-/** The commit whose program run.sh ran, or the checkout's. */
-async function commitOf(folders: readonly string[]): Promise<string> {
-  const files = folders.map((folder) => join(folder, "commit"));
-  for (const file of files) if (await exists(file)) return (await Deno.readTextFile(file)).trim();
+/** The commit whose program run.sh ran in a folder, or the checkout's. */
+async function commitOf(folder: string): Promise<string> {
+  const file = join(folder, "commit");
+  if (await exists(file)) return (await Deno.readTextFile(file)).trim();
   const { stdout } = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"], cwd: ROOT }).output();
   return new TextDecoder().decode(stdout).trim();
 }
@@ -88,7 +88,7 @@ async function commitOf(folders: readonly string[]): Promise<string> {
  * @param known earlier results of PyTorch: what was not measured again stays, because tilereel does not change it
  */
 async function stored(folders: readonly string[], known: Stored["torch"]): Promise<Stored> {
-  const { figures, torch } = readMeasured(folders);
+  const { figures, torch } = readMeasured(folders), runs: StoredRun[] = [];
   if (figures.length === 0) {
     throw new TilereelError(
       `no figures-*.json is in ${folders.join(" or ")}: name a folder that run.sh figures filled`,
@@ -99,7 +99,11 @@ async function stored(folders: readonly string[], known: Stored["torch"]): Promi
       "the figures are of small sizes, which are for rehearsals: run run.sh figures without SIZE=small",
     );
   }
-  return { commit: await commitOf(folders), runs: figures, torch: [newestOf([...known, ...torch])] };
+  for (const folder of folders) {
+    const commit = await commitOf(folder);
+    runs.push(...readMeasured([folder]).figures.map((run) => ({ ...run, commit })));
+  }
+  return { runs, torch: [newestOf([...known, ...torch])] };
 }
 
 /** All results of PyTorch in one run; of those of the same name, the last. */

@@ -25,6 +25,7 @@ function made(source: string): Stored["runs"][number] {
       adapter: "H200",
       source,
       date: "2026-11-30T01:02:03Z",
+      commit: "c0ffee",
       size: "large",
       features: [],
       failures: [],
@@ -64,7 +65,7 @@ const TORCH = {
     { shape: "tokens", what: "attention, SDPA default", ms: 12, tflops: 560, tokens: 32760 },
   ],
 };
-const RESULTS = new Results({ commit: "c0ffee", runs: [made("dawn"), made("deno")], torch: [TORCH] });
+const RESULTS = new Results({ runs: [made("dawn"), made("deno")], torch: [TORCH] });
 /** The cells of a row of a Markdown table whose first cell is this. */
 const rowOf = (table: string, first: string) =>
   table.split("\n").map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim())).find(([cell]) =>
@@ -101,6 +102,34 @@ Deno.test("clips have their ratio to full attention, and a table of which nothin
   for (const table of [stepText, clipsText, demoTimes, demoKernels]) assertEquals(table(none), undefined);
   assertEquals(filled(text, none), text);
   assertEquals(filled(text, RESULTS), `a <!-- figures: clips -->${clipsText(RESULTS)}<!-- end -->.`);
+});
+
+Deno.test("a table or a column that is of an earlier version than the newest figures says so", () => {
+  const of = (run: Stored["runs"][number], day: number, commit: string, prefix = ""): Stored["runs"][number] => ({
+    ...{ ...run, commit, date: `2026-11-0${day}T01:02:03Z` },
+    figures: run.figures.filter(({ id }) => id.startsWith(prefix)).map((figure) => ({ ...figure, value: day })),
+  });
+  const dawn = made("dawn"), runs = [of(dawn, 1, "0ld"), of(made("deno"), 2, "m1ddle"), of(dawn, 3, "new", "demo/")];
+  const results = new Results({ runs, torch: [] });
+  const about = "One H200, 2026-11-03, commit new.";
+  assertEquals(
+    filled("<!-- figures: about --><!-- end -->", results),
+    `<!-- figures: about -->${about} Dawn's columns are of commit 0ld, 2026-11-01. ` +
+      "Deno's columns are of commit m1ddle, 2026-11-02.<!-- end -->",
+  );
+  assertStringIncludes(
+    clipsTable(results, "hunyuan", "HunyuanVideo")!,
+    "This table is of an earlier version (commit 0ld, 2026-11-01). `deno run -A bench/figures.ts --only hunyuan` " +
+      "measures it again.\n\n| HunyuanVideo",
+  );
+  assertEquals(rowOf(clipsTable(results, "hunyuan", "HunyuanVideo")!, "6 steps"), ["6 steps", "1", "1.00"]);
+  // Measured twice: the last counts, and its rows are there once.
+  const demo = demoTimes(results)!;
+  assertEquals(demo.split("\n").length, 4);
+  assertEquals(rowOf(demo, "full")![2], "3.00");
+  const again = new Results({ runs: [...runs, of(dawn, 4, "newest", "step/")], torch: [] });
+  const both = "Dawn's columns are of commit 0ld, 2026-11-01, and of commit newest, 2026-11-04.";
+  assertStringIncludes(filled("<!-- figures: about --><!-- end -->", again), both);
 });
 
 Deno.test("plots are SVG with a line for each program, with the points where they belong", () => {
