@@ -7,6 +7,12 @@ export interface ClipSize {
   readonly frames: number;
 }
 
+/** The largest of some sizes; the first of equal ones. */
+export function largest<T extends ClipSize>(sizes: readonly T[]): T {
+  const pixels = ({ width, height, frames }: ClipSize) => width * height * frames;
+  return sizes.reduce((most, size) => pixels(size) > pixels(most) ? size : most);
+}
+
 /**
  * Which sizes of clips a family can make: an autoencoder packs some pixels and frames into one latent, and a
  * transformer takes latents in patches.

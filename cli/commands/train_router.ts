@@ -10,6 +10,7 @@ import { defaultSettings } from "../../model/vorta/settings.ts";
 import { trainingMemory } from "../../model/vorta/training_memory.ts";
 import { trainRouter } from "../../model/vorta/trainer.ts";
 import type { RouterTrainingStep } from "../../model/vorta/training_figures.ts";
+import { largest } from "../../model/video_size.ts";
 import { openWeightOptions } from "../../model/weights/weight_options.ts";
 import { vortaSettings } from "../../tools/program/clip/vorta_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
@@ -19,16 +20,15 @@ import {
   checkData,
   checkSettingsOfSizes,
   dataIdentity,
-  firstPrompt,
-  largest,
   loadOthers,
   openData,
+  shownClip,
   sizesOf,
 } from "../training/router/data.ts";
 import { DEFAULTS, options, recipeOf, type RouterValues } from "../training/router/options.ts";
 import { prepareData } from "../training/router/prepare.ts";
 import { routerPlan } from "../training/router/plan.ts";
-import { coarseNote, routerSummary, stepText } from "../training/router/summary.ts";
+import { closerOptions, coarseNote, routerSummary, stepText } from "../training/router/summary.ts";
 import { runTrainingCommand } from "../training/run_training.ts";
 
 /** `tilereel train router`: trains a router for VORTA on a frozen model. */
@@ -112,9 +112,10 @@ async function run(values: RouterValues): Promise<number> {
           };
           const routed = { router, settings: settingsOf, tau, name: result.file };
           const given = values.tau === undefined ? {} : { tau: String(values.tau) };
+          const shown = await shownClip(values, folder);
           return {
             ...await routerSummary(result, task, routed, recipe),
-            next: nextClips(options, await firstPrompt(values), "vorta", { router: result.file, ...given }),
+            next: nextClips(options, shown, "vorta", { router: result.file, ...given }, closerOptions(shown)),
           };
         },
       };

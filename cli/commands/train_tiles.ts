@@ -59,7 +59,7 @@ async function run(values: TilesValues): Promise<number> {
           }),
         summarize: (result) => {
           const given = { tiles: result.file, ...values.keep !== undefined && { keep: String(keep) } };
-          const next = nextClips(options, sampling.clips[0]!.prompt, "veda", given);
+          const next = nextClips(options, sampling.largest, "veda", given);
           return Promise.resolve({ ...tilesSummary(result, keep, shapes !== undefined), next });
         },
       };

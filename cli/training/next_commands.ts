@@ -1,4 +1,4 @@
-import { clipOptions } from "../../tools/program/clip/clip_options.ts";
+import { clipOptions, type ClipValues } from "../../tools/program/clip/clip_options.ts";
 import { lineOf } from "../../tools/program/command_line.ts";
 import { trainedModelOptions } from "../../tools/program/model_options.ts";
 import type { OptionTable } from "../../tools/program/options.ts";
@@ -8,12 +8,35 @@ const MODEL = Object.keys(trainedModelOptions);
 /** Options that describe a clip, and mean the same for a training. */
 const CLIP = Object.keys(clipOptions).filter((name) => !["fps", "seed", "steps"].includes(name));
 
-/** Of this run's options those about model and clips, as they were typed, for another command. */
-export function sharedOptions(table: OptionTable, args: readonly string[] = Deno.args): string[] {
+/** A clip to render next. */
+export interface ShownClip {
+  readonly prompt: string;
+  /** Options of its own, over those of the run. */
+  readonly values?: ClipValues;
+  /** Denoising steps. */
+  readonly steps: number;
+}
+
+/** Options and their texts. */
+type Texts = Readonly<Record<string, string>>;
+
+/**
+ * Of this run's options those about model and clips, as they were typed, for another command.
+ *
+ * @param own options of a clip, which come before them
+ */
+export function sharedOptions(
+  table: OptionTable,
+  args: readonly string[] = Deno.args,
+  { steps, ...own }: ClipValues = {},
+): string[] {
   return [
     ...given(table, args, MODEL),
-    ...given(table, args, CLIP),
-    ...given(table, args, ["sampling-steps"], "steps"),
+    ...CLIP.flatMap((name) => {
+      const value = own[name as keyof typeof own];
+      return value === undefined ? given(table, args, [name]) : word(name, textOf(value));
+    }),
+    ...steps === undefined ? given(table, args, ["sampling-steps"], "steps") : word("steps", String(steps)),
   ];
 }
 
@@ -21,18 +44,25 @@ export function sharedOptions(table: OptionTable, args: readonly string[] = Deno
  * Command lines that compare a sparse attention with full attention, and that render with it.
  *
  * @param given options of the attention, which the two commands call the same
+ * @param closer more of them, with which clips are closer to full attention's: compared beside those without them
  */
 export function nextClips(
   table: OptionTable,
-  prompt: string,
+  { prompt, values }: ShownClip,
   attention: "vorta" | "veda",
-  given: Readonly<Record<string, string>>,
+  given: Texts,
+  closer: Texts = {},
 ): string[] {
-  const words = [prompt, ...sharedOptions(table)], entries = Object.entries(given);
-  const setting = entries.map(([name, text]) => `${name}=${/\s/.test(text) ? `"${text}"` : text}`);
+  const words = [prompt, ...sharedOptions(table, Deno.args, values)], all = { ...given, ...closer };
+  const settings = [given, ...Object.keys(closer).length > 0 ? [all] : []].map((texts) =>
+    [
+      attention,
+      ...Object.entries(texts).map(([name, text]) => `${name}=${/\s/.test(text) ? `"${text}"` : text}`),
+    ].join(" ")
+  );
   return [
-    lineOf("compare", ...words, "--setting", "full", "--setting", [attention, ...setting].join(" ")),
-    lineOf("generate", ...words, ...entries.flatMap(([name, text]) => [`--${name}`, text])),
+    lineOf("compare", ...words, ...["full", ...settings].flatMap((setting) => ["--setting", setting])),
+    lineOf("generate", ...words, ...Object.entries(all).flatMap(([name, text]) => [`--${name}`, text])),
   ];
 }
 
@@ -54,7 +84,16 @@ function given(table: OptionTable, args: readonly string[], names: readonly stri
     });
     const text = texts.at(-1);
     if (text === undefined) return [];
-    // What starts with a dash would be taken for an option.
-    return text.startsWith("-") ? [`--${as ?? name}=${text}`] : [`--${as ?? name}`, text];
+    return word(as ?? name, text);
   });
+}
+
+/** An option and its text. What starts with a dash would be taken for an option. */
+function word(name: string, text: string): string[] {
+  return text.startsWith("-") ? [`--${name}=${text}`] : [`--${name}`, text];
+}
+
+/** A value as it is typed. */
+function textOf(value: NonNullable<ClipValues[keyof ClipValues]>): string {
+  return typeof value === "object" && "width" in value ? `${value.width}x${value.height}` : String(value);
 }

@@ -14,6 +14,9 @@ const PROMPTS: readonly string[] = ["text", "json", "empty", "unknown"] satisfie
 /** The most characters of a path in a message: a longer one is probably a prompt. */
 const LONGEST_SHOWN = 255;
 
+/** What the standard input had: it can be read only once. */
+let piped: Promise<Uint8Array> | undefined;
+
 /** The name of a prompts file in messages. */
 export function promptsName(path: string): string {
   return path === STDIN ? "the standard input" : path;
@@ -31,9 +34,7 @@ export async function readPrompts<T extends OptionTable = typeof clipOptions>(
 ): Promise<PromptEntry<T>[]> {
   let content: string;
   try {
-    const bytes = path === STDIN
-      ? new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer())
-      : await Deno.readFile(path);
+    const bytes = path === STDIN ? await (piped ??= readStdin()) : await Deno.readFile(path);
     const { kind, is } = recogniseBytes(bytes.subarray(0, LOOK_AT));
     if (!PROMPTS.includes(kind)) {
       throw new TilereelError(`${promptsName(path)} is ${is}, but a text file with one prompt per line was expected`);
@@ -55,4 +56,8 @@ export async function readPrompts<T extends OptionTable = typeof clipOptions>(
     throw new TilereelError(`--prompts ${shown} cannot be read: ${reason}`, { cause: error });
   }
   return parsePrompts(content, promptsName(path), table);
+}
+
+async function readStdin(): Promise<Uint8Array> {
+  return new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer());
 }

@@ -13,7 +13,7 @@ import { clipOptions, type ClipValues, samplingOptions } from "./clip/clip_optio
 import { clipValuesOf } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { inGroup, integer, type OptionValues, path } from "./options.ts";
-import { clipsOfPrompts } from "./clips_of_prompts.ts";
+import { clipsOfPrompts, type LargestOfPrompts, largestOfPrompts } from "./clips_of_prompts.ts";
 import {
   loadPipeline,
   type ModelValues,
@@ -76,6 +76,8 @@ export interface SamplingPlan {
   /** The options of the model. */
   readonly values: ModelValues;
   readonly clips: readonly SampledClip[];
+  /** What the prompts say of the largest of them. */
+  readonly largest: LargestOfPrompts;
   /** Tokens of the first clip. */
   readonly grid: Grid;
   /** Whether all clips are of that grid. */
@@ -98,15 +100,12 @@ export async function planSampling(values: SamplingValues): Promise<SamplingPlan
   }
   const folder = await openNamedFolder(values);
   checkTrainable(folder.family);
-  const clips = await clipsOfPrompts(prompts, {
-    generation: folder.generation,
-    values: sampledClipValues(values),
-    seed,
-  });
+  const given = { generation: folder.generation, values: sampledClipValues(values) };
+  const clips = await clipsOfPrompts(prompts, { ...given, seed }), largest = await largestOfPrompts(prompts, given);
   using opened = await folder.family.open(folder);
   const grids = clips.map((clip) => opened.layout(clip).grid);
   const oneGrid = grids.every((grid) => String(grid) === String(grids[0]));
-  return { values, clips, grid: grids[0]!, oneGrid, shape: opened.shape };
+  return { values, clips, largest, grid: grids[0]!, oneGrid, shape: opened.shape };
 }
 
 /** Runs that are ready. */

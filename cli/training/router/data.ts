@@ -16,12 +16,13 @@ import { loadRouter, type RouterOfSize } from "../../../model/vorta/router_file.
 import type { VortaSettings } from "../../../model/vorta/settings.ts";
 import type { ClipSize } from "../../../model/video_size.ts";
 import { clipShape } from "../../../tools/program/clip/clip_settings.ts";
-import { clipsOfPrompts } from "../../../tools/program/clips_of_prompts.ts";
-import { readPrompts } from "../../../tools/program/prompts_file.ts";
+import { clipsOfPrompts, largestOfPrompts } from "../../../tools/program/clips_of_prompts.ts";
 import type { LongRun } from "../../../tools/program/long_run.ts";
+import { STDIN } from "../../../tools/program/prompts_file.ts";
 import { variantOf } from "../../../tools/program/model_options.ts";
 import { sampledClipOptions, sampledClipValues } from "../../../tools/program/sampling_options.ts";
 import { withoutSizes } from "../add_to.ts";
+import type { ShownClip } from "../next_commands.ts";
 import { DEFAULT_CACHE, type RouterValues } from "./options.ts";
 
 /** The options that only one of the two sources of data knows. */
@@ -36,6 +37,9 @@ export function checkData(values: RouterValues): void {
       `give ${data === undefined ? "" : "only one of "}--prompts FILE (the model renders the clips) ` +
         `or --data DIR (a folder of clips with captions)`,
     );
+  }
+  if (prompts === STDIN) {
+    throw new TilereelError("--prompts - is read when the training is resumed, too: write the prompts into a file");
   }
   const other = (data === undefined ? OF_DATA : OF_PROMPTS).find((name) => values[name] !== undefined);
   if (other !== undefined) {
@@ -134,15 +138,12 @@ export function checkSettingsOfSizes(values: RouterValues, all: readonly VortaSe
   );
 }
 
-/** The largest of some sizes. */
-export function largest(sizes: readonly ClipSize[]): ClipSize {
-  const pixels = ({ width, height, frames }: ClipSize) => width * height * frames;
-  return sizes.reduce((most, size) => pixels(size) > pixels(most) ? size : most);
-}
-
-/** The first prompt or caption. */
-export async function firstPrompt({ prompts, data }: RouterValues): Promise<string> {
-  return prompts === undefined ? (await findClips(data!))[0]!.caption : (await readPrompts(prompts))[0]!.prompt;
+/** A clip for the next commands: the largest of the prompts, or one with the first caption. */
+export async function shownClip(values: RouterValues, { generation }: ModelFolder): Promise<ShownClip> {
+  const { prompts, data } = values;
+  return prompts === undefined
+    ? { prompt: (await findClips(data!))[0]!.caption, steps: generation.steps }
+    : await largestOfPrompts(prompts, { generation, values: sampledClipValues(values) });
 }
 
 /** What the data and the model are, beyond what the trainer sees of them. */

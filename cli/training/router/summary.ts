@@ -8,6 +8,7 @@ import type { VortaSettings } from "../../../model/vorta/settings.ts";
 import { branchShares, type RouterTrainingStep } from "../../../model/vorta/training_figures.ts";
 import { sizesText } from "../../../tools/program/clip/vorta_options.ts";
 import { type Trend, trendText } from "../log_summary.ts";
+import type { ShownClip } from "../next_commands.ts";
 import type { TrainingResult } from "../run_training.ts";
 import { percent, type Summary, type Verdict } from "../summary.ts";
 
@@ -24,6 +25,11 @@ const GOOD_DISTILLATION = 0.003;
  * the clips' error does, a router with this one is no better than those.
  */
 const RANDOM_DISTILLATION = 0.029;
+/**
+ * First steps with full attention with which the demo model's clips of 512×512 lose nothing (docs/quality.md): two of 20
+ * steps. Of fewer steps they are too large a share.
+ */
+const DENSE_STEPS = { steps: 2, of: 20 };
 /** With more pairs than this there is next to nothing to gain. */
 const DENSE = 0.9;
 
@@ -45,6 +51,11 @@ export function coarseNote(grid: Grid, { tile, window, bucket }: VortaSettings):
   if (grid.every((tokens, axis) => tokens >= bucket[axis]!)) return undefined;
   return `${of}: no bucket of ${sizesText(bucket)} fits into it, so core-set attention is full attention; choose a ` +
     `smaller --bucket`;
+}
+
+/** Options with which a clip comes closer to full attention's. */
+export function closerOptions({ steps }: Pick<ShownClip, "steps">): Readonly<Record<string, string>> {
+  return steps < DENSE_STEPS.of ? {} : { "dense-steps": String(DENSE_STEPS.steps) };
 }
 
 /**
@@ -121,7 +132,8 @@ export function routerVerdict(
         "full attention's.";
     return { grade: density > DENSE ? "fair" : "good", why, advice };
   }
-  advice.push("Raise --density, so that more heads stay full, or use it with --dense-steps 2 or a higher --tau.");
+  const closer = `--dense-steps ${DENSE_STEPS.steps} or a higher --tau`;
+  advice.push(`Raise --density, so that more heads stay full, or use it with ${closer}.`);
   if (last <= RANDOM_DISTILLATION) {
     const why =
       `The distillation loss is ${times(last / GOOD_DISTILLATION)} what the demo model's router ended with, whose ` +

@@ -70,8 +70,14 @@ Deno.test("a router is trained across sizes, whose tiles fit each of them", () =
     const lines = [{ prompt: "a red circle" }, { prompt: "a blue square", size: "128x64" }];
     await Deno.writeTextFile(join(dir, "p.jsonl"), lines.map((line) => JSON.stringify(line)).join("\n"));
     const args = ["train", "router", "--prompts", "p.jsonl", ...QUICK, "--steps", "2", "--out", "r", "-q"];
-    const { code, err } = await tilereel(args, { cwd: dir });
+    const { code, out: said, err } = await tilereel([...args, "--json"], { cwd: dir });
     assertEquals([code, err], [0, ""]);
+    // The next commands show the largest clip. One step is too few for dense ones.
+    const shown = "'a blue square' --size 128x64 --frames 5 --guidance 1 --steps 1";
+    assertEquals(JSON.parse(said).next, [
+      `tilereel compare ${shown} --setting full --setting 'vorta router=r/router.safetensors'`,
+      `tilereel generate ${shown} --router r/router.safetensors`,
+    ]);
     const { settings, sizes } = await loadRouter(join(dir, "r/router.safetensors"));
     assertEquals([settings, sizes!.map(({ grid }) => grid)], [undefined, [[2, 2, 2], [2, 4, 8]]]);
     // Routers for other sizes come along; what was trained now is not replaced.
@@ -118,6 +124,10 @@ Deno.test("mistyped trainings: one sentence, exit 1, and nothing written", () =>
     );
     await refused(["router"], "give --prompts FILE (the model renders the clips) or --data DIR");
     await refused(router("--data", "."), "give only one of --prompts FILE");
+    await refused(
+      ["router", "--prompts", "-"],
+      "--prompts - is read when the training is resumed, too: write the prompts",
+    );
     await refused(router("x"), 'unexpected argument "x": the usage is tilereel train router [options]');
     await refused(router("--learning-rate", "1"), 'not an option of "tilereel train router": did you mean --lr?');
     await refused(router("--lr", "0"), '--lr must be a number above 0, not "0"');

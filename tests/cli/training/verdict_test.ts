@@ -2,9 +2,9 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { join } from "node:path";
 import { integer, path } from "../../../tools/program/options.ts";
 import { TrainingLog } from "../../../cli/training/log_summary.ts";
-import { samplingOptionsGiven, sharedOptions } from "../../../cli/training/next_commands.ts";
+import { nextClips, samplingOptionsGiven, sharedOptions } from "../../../cli/training/next_commands.ts";
 import { lineOf } from "../../../tools/program/command_line.ts";
-import { routerVerdict } from "../../../cli/training/router/summary.ts";
+import { closerOptions, routerVerdict } from "../../../cli/training/router/summary.ts";
 import { searchVerdict } from "../../../cli/training/search/summary.ts";
 import { tilesVerdict } from "../../../cli/training/tiles/summary.ts";
 import { type Verdict, verdictText } from "../../../cli/training/summary.ts";
@@ -58,6 +58,25 @@ Deno.test("the verdict on shapes of tiles", () => {
   has(verdict(0.175, 0.175), "fair", "--tile-shape 2x4x4");
 });
 
+Deno.test("a router's next commands have dense steps where these are few of all, and compare without them, too", () => {
+  assertEquals([3, 19, 20, 50].map((steps) => closerOptions({ steps })["dense-steps"]), [
+    undefined,
+    undefined,
+    "2",
+    "2",
+  ]);
+  const lines = (steps: number) =>
+    nextClips({}, { prompt: "a cat", steps }, "vorta", { router: "r" }, closerOptions({ steps }));
+  assertEquals(lines(20), [
+    "tilereel compare 'a cat' --setting full --setting 'vorta router=r' --setting 'vorta router=r dense-steps=2'",
+    "tilereel generate 'a cat' --router r --dense-steps 2",
+  ]);
+  assertEquals(lines(4), [
+    "tilereel compare 'a cat' --setting full --setting 'vorta router=r'",
+    "tilereel generate 'a cat' --router r",
+  ]);
+});
+
 Deno.test("a log's first and last steps; a damaged one is refused", () =>
   inTempDir(async (dir) => {
     const write = (count: number, end = "") => {
@@ -89,6 +108,12 @@ Deno.test("the next command has the user's own options, as they were typed", () 
   assertEquals(
     line,
     `tilereel generate 'it'\\''s a cat' --model 'my models/wan' --size 32x32 --negative=-blurred --steps 8`,
+  );
+  // What a line of a prompts file says of its clip goes first.
+  const own = { size: { width: 128, height: 64 }, negative: "-dark", steps: 3, seed: 5, fps: 8 };
+  assertEquals(
+    sharedOptions(table, args, own).slice(2).join(" "),
+    "--size 128x64 --negative=-dark --steps 3",
   );
   const sampled = samplingOptionsGiven(table, args).join(" ");
   assertEquals(sampled, "--prompts p.txt --model my models/wan --size 32x32 --negative=-blurred --sampling-steps 8");
