@@ -148,7 +148,7 @@ async function measure(
       let norms: Float32Array;
       found.push({ tensors: [gpu.keep(squaredNorm(gpu, state.y, heads))], add: ([numbers]) => norms = numbers! });
       for (const [i, { by }] of pickers.entries()) {
-        for (const { kind: shape, heads: own, only } of groups[i]![state.layer]!) {
+        for (const { of: shape, heads: own, only } of groups[i]![state.layer]!) {
           gpu.scope(() => {
             const { layout } = patterns[0]!.of(state.layout, shape);
             const heat = tileHeat(gpu, state.q, state.k, state.lse, { heads, layout, only });

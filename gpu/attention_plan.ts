@@ -20,7 +20,7 @@ export interface Run {
 
 /** Blocks and the runs that they attend to, on the GPU. */
 export interface BlockList {
-  /** [blocks, 4], u32: the fields of {@link SlotBlock} */
+  /** [blocks, 4], u32: the fields of {@link SlotBlock}; or [kinds, blocks, 4], where heads are of several kinds */
   readonly blocks: Tensor;
   /** [lists, runs, 2], u32: the fields of {@link Run}; one list for all heads, or one for each of batch · heads */
   readonly runs: Tensor;
@@ -32,9 +32,10 @@ export interface BlockList {
  */
 export interface AttentionPlan {
   /**
-   * [orders, slots], u32: the token in each slot. One order for all heads, or one for each of batch · heads. Tokens in
-   * no slot take no part: nothing attends to them, and their output is not written. Where queries and keys have orders
-   * of their own, a token lies in two slots, in one as a key and in the other as a query.
+   * [orders, slots], u32: the token in each slot. One order for all heads, or one for each of batch · heads; or one for
+   * each kind of heads, if blocks are by kind. Tokens in no slot take no part: nothing attends to them, and their output
+   * is not written. Where queries and keys have orders of their own, a token lies in two slots, in one as a key and in
+   * the other as a query.
    */
   readonly order: Tensor;
   /** The number of slots from the first on that hold all keys. Default: all slots */

@@ -2,6 +2,9 @@
  * Kernels that compute only some of the heads take a list of them, `head_ids`. The list is empty unless `p.has_heads`
  * is set. An empty list must not be read, so `select`, which would evaluate both sides, is not used.
  *
+ * A kernel may read tables of several *kinds* of heads (see `TileLayout`). A number of the list has the head in its lower
+ * half, and in its upper half the head's kind, which is 0 without a list.
+ *
  * @module
  */
 import type { Gpu } from "../gpu.ts";
@@ -11,7 +14,7 @@ import type { Tensor } from "../tensor.ts";
 /** The heads of an op's operands, and which of them it computes. */
 export interface Heads {
   readonly heads: number;
-  /** [n], u32: the heads to compute; the results of other heads are undefined. Default: all */
+  /** [n], u32, as `headOfKind` makes them: the heads to compute; the results of others are undefined. Default: all */
   readonly only?: Tensor | undefined;
 }
 
@@ -24,8 +27,15 @@ export function chosenHeads(gpu: Gpu, { heads, only }: Heads) {
 /** The parameters of such a kernel. `chosen` is the number of heads to compute. */
 export const HEAD_PARAMS = u32s("heads", "chosen", "has_heads");
 
-/** WGSL that defines `name`, the head at position `pick` among those to compute. */
+/** A head's number in a list of heads. Both numbers are below 2¹⁶. */
+export const headOfKind = (head: number, kind: number): number => (head | kind << 16) >>> 0;
+
+/** WGSL that defines `name`, the head at position `pick` among those to compute, and `kind`. */
 export function chosenHead(name: string, pick: string): string {
   return `  var ${name} = ${pick};
-  if (p.has_heads != 0u) { ${name} = head_ids[${name}]; }`;
+  var kind = 0u;
+  if (p.has_heads != 0u) {
+    kind = head_ids[${name}] >> 16u;
+    ${name} = head_ids[${name}] & 0xffffu;
+  }`;
 }

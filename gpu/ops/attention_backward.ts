@@ -16,7 +16,7 @@ import { packBackward, packQueryFigures } from "../kernels/attention/backward_pa
 import { chosenHeads } from "../kernels/chosen_heads.ts";
 import { runPerElement } from "../kernels/per_element.ts";
 import type { Tensor } from "../tensor.ts";
-import { type AttentionPattern, launchAttention, orderStride } from "./attention_launch.ts";
+import { type AttentionPattern, launchAttention, orderStrides } from "./attention_launch.ts";
 
 /** The tiles for the gradients of queries, and of keys and values, best first. `most` is the largest head dimension. */
 const TILES: readonly (Omit<BackwardTile, "units"> & { readonly most?: number })[] = [
@@ -65,7 +65,7 @@ export function backwardByMatrixUnits(
   const rowsOf = (x: Tensor) => plan?.order.dim(1) ?? x.dim(1);
   const shared = (x: Tensor) => ({
     buffers: { head_ids, ...plan && { order: plan.order } },
-    params: { ...params, tokens: x.dim(1), rows: rowsOf(x), order_stride: plan ? orderStride(plan) : 0 },
+    params: { ...params, tokens: x.dim(1), rows: rowsOf(x), ...orderStrides(plan) },
   });
   /** Blocks may read rows past the last, whose contents do not matter. */
   const more = Math.max(backwardRows(tiles.q), backwardRows(tiles.kv));

@@ -36,7 +36,7 @@ export function launchAttention(gpu: Gpu, launch: AttentionLaunch): void {
   const { heads, scale, plan } = pattern, { chosen, head_ids, params: chosenParams } = chosenHeads(gpu, pattern);
   const [batch, tokens, dim] = outer.shape as [number, number, number];
   const parts = list ? Math.ceil(blockRows / rows) : 1;
-  const held = list ? list.blocks.dim(0) * parts : Math.ceil(tokens / rows);
+  const held = list ? list.blocks.dim(-2) * parts : Math.ceil(tokens / rows);
   gpu.run(kernel, {
     buffers: {
       ...buffers,
@@ -47,18 +47,20 @@ export function launchAttention(gpu: Gpu, launch: AttentionLaunch): void {
       ...{ ...params, ...chosenParams },
       ...{ outer: tokens, inner, dim4: dim / 4, scale: scale ?? 1 / Math.sqrt(dim / heads) },
       ...plan && list && {
-        order_stride: orderStride(plan),
+        ...orderStrides(plan),
         runs_stride: list.runs.dim(0) > 1 ? list.runs.dim(1) : 0,
-        ...{ block_count: list.blocks.dim(0), parts },
+        ...{ block_count: list.blocks.dim(-2), parts },
       },
     },
     workgroups: [gpu.kernels.plain ? Math.ceil(held / 8) : held, chosen, batch],
   });
 }
 
-/** The offset from one head's order to the next; 0 where all share one. */
-export function orderStride({ order }: AttentionPlan): number {
-  return order.dim(0) > 1 ? order.dim(1) : 0;
+/** What kernels take to find a head's order, see `orderOf`. */
+export function orderStrides(plan: AttentionPlan | undefined) {
+  const slots = plan && plan.order.dim(0) > 1 ? plan.order.dim(1) : 0;
+  const byKind = plan?.queries.blocks.shape.length === 3;
+  return { order_stride: byKind ? 0 : slots, kind_order_stride: byKind ? slots : 0 };
 }
 
 /**

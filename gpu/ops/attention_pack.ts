@@ -10,7 +10,7 @@ import type { Gpu } from "../gpu.ts";
 import { PACK_THREADS, packHalves, packInt8 } from "../kernels/attention/pack.ts";
 import { chosenHeads } from "../kernels/chosen_heads.ts";
 import type { Tensor } from "../tensor.ts";
-import { type AttentionPattern, orderStride } from "./attention_launch.ts";
+import { type AttentionPattern, orderStrides } from "./attention_launch.ts";
 import { combine } from "./combine.ts";
 import { largestOfRows } from "./sum_rows.ts";
 
@@ -22,7 +22,7 @@ function packing(gpu: Gpu, pattern: AttentionPattern, x: Tensor, rows: number, e
     ...{ batch, chosen, headDim },
     kernel: { headDim, plan: plan !== undefined },
     buffers: { x, head_ids, ...plan && { order: plan.order } },
-    params: { ...params, tokens, rows, order_stride: plan ? orderStride(plan) : 0 },
+    params: { ...params, tokens, rows, ...orderStrides(plan) },
     workgroups: [Math.ceil(rows * headDim / each / PACK_THREADS), chosen, batch] as const,
   };
 }

@@ -54,7 +54,7 @@ export function tileAgreement(
   { rows, runs }: Pick<TileBudget, "rows" | "runs">,
   only?: Tensor,
 ): Tensor {
-  const n = tiles.dim(0), lists = only?.dim(0) ?? picked.dim(0);
+  const n = tiles.dim(1), lists = only?.dim(0) ?? picked.dim(0);
   return gpu.scope(() => {
     const y = gpu.tensor([lists, n, 4]);
     const buffers = { picked, oracle, mass: mass ?? gpu.placeholder, tiles, rows, ids: only ?? gpu.placeholder, y };

@@ -12,7 +12,7 @@ import {
 import { runPerElement } from "../kernels/per_element.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
-import { headDimOf } from "./attention_launch.ts";
+import { headDimOf, orderStrides } from "./attention_launch.ts";
 import { chosenHeads, type Heads } from "../kernels/chosen_heads.ts";
 
 /** Tiles of work for matrix units, best first. */
@@ -33,17 +33,17 @@ function byMatrixUnits(
   q: Tensor,
   k: Tensor,
   lse: Tensor,
-  { layout: { order, tiles, largest }, ...of }: Heads & { readonly layout: TileLayout },
+  { layout: { order, tiles, capacity }, ...of }: Heads & { readonly layout: TileLayout },
   tile: HeatTile,
   { max, sum }: { readonly max: Tensor; readonly sum: Tensor },
 ): void {
   const { chosen, head_ids, params } = chosenHeads(gpu, of), [batch, tokens, dim] = q.shape as [number, number, number];
-  const headDim = dim / of.heads, count = tiles.dim(0), slots = order.dim(1), rows = heatRows(tile);
-  const all = batch * chosen, parts = Math.ceil(largest / rows), kernel = packBackward({ headDim, plan: true });
+  const headDim = dim / of.heads, count = tiles.dim(1), slots = order.dim(1), rows = heatRows(tile);
+  const all = batch * chosen, parts = Math.ceil(capacity / rows), kernel = packBackward({ headDim, plan: true });
   const packed = (x: Tensor, factor: number) => {
     // A tile's last queries are loaded with rows behind them, whose contents do not matter.
     const y = gpu.tensor([all * slots + rows, headDim], "f16");
-    const sizes = { ...params, tokens, rows: slots, order_stride: 0, factor };
+    const sizes = { ...params, tokens, rows: slots, ...orderStrides(undefined), factor };
     return runPerElement(gpu, kernel, { x, head_ids, order, y }, sizes, all * slots * headDim / 8);
   };
   const x = gpu.tensor([all * count * count, parts, tile.subgroups, 2]);
@@ -77,7 +77,7 @@ export function tileHeat(
 ): { readonly max: Tensor; readonly sum: Tensor } {
   const { heads, layout: { order, tiles } } = options, { chosen, head_ids, params } = chosenHeads(gpu, options);
   const [batch, tokens, dim] = q.shape as [number, number, number];
-  const headDim = headDimOf(gpu, q, heads), count = tiles.dim(0);
+  const headDim = headDimOf(gpu, q, heads), count = tiles.dim(1);
   const max = gpu.tensor([batch * heads, count, count]), sum = gpu.tensor(max.shape);
   const tile = heatTile(gpu, headDim);
   if (tile) {

@@ -29,20 +29,21 @@ const KERNEL = memo((features: readonly TileFeature[]): KernelSource => {
   return perElement({
     name: `tile_pooling_${features.join("_")}`,
     buffers: { x: read("vec4f"), order: read("u32"), tiles: read("vec2u"), head_ids: read("u32"), y: write("vec4f") },
-    params: { tokens: "u32", ...HEAD_PARAMS, ...u32s("head_dim4", "tile_count"), variance_scale: "f32" },
+    params: { tokens: "u32", ...HEAD_PARAMS, ...u32s("head_dim4", "tile_count", "slots"), variance_scale: "f32" },
     body: `  let c = i % p.head_dim4;
   let tile = (i / p.head_dim4) % p.tile_count;
   let batch = i / (p.head_dim4 * p.tile_count * p.chosen);
 ${chosenHead("head", "(i / (p.head_dim4 * p.tile_count)) % p.chosen")}
   let base = batch * p.tokens * p.heads * p.head_dim4 + head * p.head_dim4 + c;
   let row = p.heads * p.head_dim4;
-  let slots = tiles[tile];
+  let slots = tiles[kind * p.tile_count + tile];
+  let own_order = kind * p.slots;
   let at = ((batch * p.heads + head) * p.tile_count + tile) * ${features.length}u * p.head_dim4 + c;
   if (slots.y == 0u) {
 ${store(() => "vec4f()")}
     return;
   }
-  let first = x[base + order[slots.x] * row];
+  let first = x[base + order[own_order + slots.x] * row];
   var mean = first;
   var top = first;
   var low = first;
@@ -50,7 +51,7 @@ ${store(() => "vec4f()")}
   var moved = vec4f();
   var moved_squares = vec4f();
   for (var s = slots.x + 1u; s < slots.x + slots.y; s++) {
-    let v = x[base + order[s] * row];
+    let v = x[base + order[own_order + s] * row];
     mean += v;
     top = max(top, v);
     low = min(low, v);
@@ -83,10 +84,10 @@ export function poolTiles(
 ): Tensor {
   const [batch, tokens, dim] = x.shape as [number, number, number];
   const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
-  const tileCount = tiles.dim(0), headDim = dim / heads;
+  const tileCount = tiles.dim(1), headDim = dim / heads;
   if (headDim % 4 !== 0) throw new Error(`poolTiles: ${heads} heads of ${headDim}`);
   const y = gpu.tensor([batch * heads, tileCount, features.length * headDim]);
-  const sizes = { ...params, tokens, head_dim4: headDim / 4, tile_count: tileCount };
+  const sizes = { ...params, tokens, head_dim4: headDim / 4, tile_count: tileCount, slots: order.dim(1) };
   return runPerElement(
     gpu,
     KERNEL(features),

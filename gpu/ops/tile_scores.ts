@@ -75,11 +75,11 @@ const TILED = memo((counts: boolean): KernelSource => ({
   declarations: `
 var<workgroup> q_staged: array<vec4f, ${SIDE * DEPTH}>;
 var<workgroup> k_staged: array<vec4f, ${SIDE * DEPTH}>;
-fn store(at: u32, column: u32, scores: vec4f) {
+fn store(at: u32, column: u32, tiles_at: u32, scores: vec4f) {
 ${
     unroll(4, (j) =>
       `  if (column + ${j}u < p.n) { y[at + column + ${j}u] = scores.${"xyzw"[j]}${
-        counts ? ` + ${logOfRows(`column + ${j}u`)}` : ""
+        counts ? ` + ${logOfRows(`tiles_at + column + ${j}u`)}` : ""
       }; }`)
   }
 }`,
@@ -121,7 +121,7 @@ ${
   let column = wid.x * ${SIDE}u + lid.x * 4u;
 ${
     unroll(4, (i) =>
-      `  if (row + ${i}u < p.n) { store((matrix * p.n + row + ${i}u) * p.n, column, p.scale * c${i}); }`)
+      `  if (row + ${i}u < p.n) { store((matrix * p.n + row + ${i}u) * p.n, column, kind * p.n, p.scale * c${i}); }`)
   }`,
 }));
 
@@ -136,7 +136,7 @@ const ADD_COUNTS = perElement({
   body: `  let column = i % p.n;
 ${chosenHead("head", "(i / (p.n * p.n)) % p.chosen")}
   let list = (i / (p.n * p.n * p.chosen)) * p.heads + head;
-  y[(list * p.n + (i / p.n) % p.n) * p.n + column] += ${logOfRows("column")};`,
+  y[(list * p.n + (i / p.n) % p.n) * p.n + column] += ${logOfRows("kind * p.n + column")};`,
 });
 
 /** The hash of PCG: each element is a hash of its index and the seed. */
@@ -163,7 +163,7 @@ export interface TileScoreOptions extends Heads {
   readonly headDim: number;
   /** The number of channels that are multiplied, from the first on; a multiple of 4. Default: head dim */
   readonly width?: number;
-  /** [tiles, 2], u32, as in `TileLayout`: ln of a key tile's rows is added to its scores. Default: none is added */
+  /** [kinds, tiles, 2], u32, as in `TileLayout`: ln of a key tile's rows is added to its scores. Default: none is added */
   readonly rowsOf?: Tensor | undefined;
 }
 

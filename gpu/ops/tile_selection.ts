@@ -25,8 +25,8 @@ const SHARED = {
  * where it is always kept, then those that all rows keep; an empty tile is below.
  */
 const KEY = `${SORT_KEY}
-fn key_of(row_at: u32, own: u32, j: u32) -> u32 {
-  if (tiles[j].y == 0u) { return 0u; }
+fn key_of(row_at: u32, tiles_at: u32, own: u32, j: u32) -> u32 {
+  if (tiles[tiles_at + j].y == 0u) { return 0u; }
   if (j == own && p.keeps_own != 0u) { return 0xffffffffu; }
   if (j < p.always) { return 0xfffffffeu; }
   let bits = scores[row_at + j];
@@ -34,9 +34,9 @@ fn key_of(row_at: u32, own: u32, j: u32) -> u32 {
   return sort_key(bits);
 }
 // There are no tokens past the end of the row.
-fn key_at(row_at: u32, own: u32, j: u32) -> u32 {
+fn key_at(row_at: u32, tiles_at: u32, own: u32, j: u32) -> u32 {
   if (j >= p.n) { return 0u; }
-  return key_of(row_at, own, j);
+  return key_of(row_at, tiles_at, own, j);
 }`;
 
 /** Stores the runs that are not selected: after a row's own, the kept slots; after all rows', what those attend to. */
@@ -50,8 +50,11 @@ const ROW = `  let own = row % p.n;
 ${chosenHead("head", "(row / p.n) % p.chosen")}
   let list = (row / (p.n * p.chosen)) * p.heads + head;
   let row_at = (list * p.n + own) * p.n;
-  let runs_at = list * p.runs_each + rows[own].x;
-  let keep = rows[own].y;`;
+  let tiles_at = kind * p.n;
+  let keep = rows[tiles_at + own].y;
+  // The row of no tile: the head's kind has fewer than others.
+  if (keep == 0u) { return; }
+  let runs_at = list * p.runs_each + rows[tiles_at + own].x;`;
 
 /**
  * For software adapters: one thread for each row. It takes four tiles per iteration, because llvmpipe stops a thread
@@ -68,22 +71,22 @@ ${ROW}
   for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
     var reached = 0u;
     for (var j = 0u; j < p.n; j += 4u) {
-${unroll(4, (i) => `      reached += select(0u, 1u, key_at(row_at, own, j + ${i}u) >= (threshold | bit));`)}
+${unroll(4, (i) => `      reached += select(0u, 1u, key_at(row_at, tiles_at, own, j + ${i}u) >= (threshold | bit));`)}
     }
     if (reached >= keep) { threshold |= bit; }
   }
   var above = 0u;
   for (var j = 0u; j < p.n; j += 4u) {
-${unroll(4, (i) => `    above += select(0u, 1u, key_at(row_at, own, j + ${i}u) > threshold);`)}
+${unroll(4, (i) => `    above += select(0u, 1u, key_at(row_at, tiles_at, own, j + ${i}u) > threshold);`)}
   }
   // Of the tiles exactly at the threshold, the first ones fill the remaining places.
   var ties = keep - above;
   var at = runs_at;
   for (var j = 0u; j < p.n; j++) {
-    let key = key_of(row_at, own, j);
+    let key = key_of(row_at, tiles_at, own, j);
     if (key < threshold || (key == threshold && ties == 0u)) { continue; }
     if (key == threshold) { ties--; }
-    runs[at] = tiles[j];
+    runs[at] = tiles[tiles_at + j];
     at++;
   }
 ${STORE_KEPT}`,
@@ -127,7 +130,7 @@ var<workgroup> scan: array<u32, ${2 * threads}>;`,
   if (row >= p.count) { return; }
 ${ROW}
   let first = li * ${each}u;
-${keys((i) => `  let key${i} = key_at(row_at, own, first + ${i}u);`)}
+${keys((i) => `  let key${i} = key_at(row_at, tiles_at, own, first + ${i}u);`)}
   // Finds the highest threshold that enough tiles reach, bit by bit.
   var threshold = 0u;
   for (var round = 0u; round < 32u; round++) {
@@ -165,7 +168,7 @@ ${
         `  {
     let equal = before & 0xffffu;
     if (key${i} > threshold || (key${i} == threshold && equal < ties)) {
-      runs[runs_at + (before >> 16u) + min(equal, ties)] = tiles[first + ${i}u];
+      runs[runs_at + (before >> 16u) + min(equal, ties)] = tiles[tiles_at + first + ${i}u];
     }
     before += select(0u, 0x10000u, key${i} > threshold) + select(0u, 1u, key${i} == threshold);
   }`

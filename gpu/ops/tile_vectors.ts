@@ -61,7 +61,7 @@ function vectorsOf(
   { heads, layout, only }: Omit<TileVectorOptions, "projections" | "second">,
 ): Tensor {
   const [batch, tokens, dim] = x.shape as [number, number, number];
-  const headDim4 = dim / heads / 4, tileCount = layout.tiles.dim(0);
+  const headDim4 = dim / heads / 4, tileCount = layout.tiles.dim(1);
   if (gpu.kernels.plain || headDim4 > MOST_VECTORS) {
     if (!projection) return poolTiles(gpu, x, heads, layout, only, second ? ["mean", second] : ["mean"]);
     return gpu.scope(() => {
@@ -73,14 +73,16 @@ function vectorsOf(
   if (!Number.isInteger(headDim4)) throw new Error(`tileVectors: ${heads} heads of ${dim / heads}`);
   const y = gpu.tensor([batch * heads, tileCount, (second ? 2 : 1) * dim / heads]);
   const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
-  const groups = (slices: number) => Math.ceil(tileCount / (rowsOf(headDim4) / slices)) * chosen * batch;
-  // A small grid has few tiles: then several threads pool one.
+  // A small grid has few tiles: then several threads pool one. They add in another order, which must not depend on the
+  // heads that are computed together, so this counts all heads, and whole tiles.
+  const whole = Math.ceil(layout.order.dim(1) / layout.capacity);
+  const groups = (slices: number) => Math.ceil(whole / (rowsOf(headDim4) / slices)) * heads * batch;
   const divides = (slices: number) => slices <= MOST_SLICES && rowsOf(headDim4) % (slices * TILES_AT_ONCE) === 0;
   let slices = 1;
   while (groups(slices) < ENOUGH_GROUPS && divides(2 * slices)) slices *= 2;
   gpu.run(KERNEL({ headDim4, format: projection?.matrixFormat, second, slices }), {
     buffers: { ...{ x, order: layout.order, tiles: layout.tiles, head_ids, y }, ...projection && { projection } },
-    params: { ...params, tokens, tile_count: tileCount },
+    params: { ...params, tokens, tile_count: tileCount, slots: layout.order.dim(1) },
     workgroups: [Math.ceil(tileCount / (rowsOf(headDim4) / slices)), chosen, batch],
   });
   return y;
@@ -164,7 +166,7 @@ const KERNEL = memo(({ headDim4, format, second, slices }: Variant): KernelSourc
       ...projected && { projection: read(projected.element) },
       y: write("vec4f"),
     },
-    params: u32s("tokens", "heads", "has_heads", "tile_count"),
+    params: u32s("tokens", "heads", "has_heads", "tile_count", "slots"),
     workgroupSize: [headDim4, rows, 1],
     declarations: `
 struct Features { mean: vec4f, top: vec4f, low: vec4f${second ? ", second: vec4f" : ""} }
@@ -203,7 +205,9 @@ var<workgroup> shared_area: array<vec4f, ${AREA * rows * headDim4}>;`,
     body: `${chosenHead("head", "wid.y")}
   let own = ${sliced ? `lid.y / ${slices}u` : "lid.y"};
   let tile = wid.x * ${tiles}u + own;
-  let slots = select(vec2u(), tiles[min(tile, p.tile_count - 1u)], tile < p.tile_count);
+  var slots = select(vec2u(), tiles[kind * p.tile_count + min(tile, p.tile_count - 1u)], tile < p.tile_count);
+  // In the order of the head's kind.
+  slots.x += kind * p.slots;
   let at = (wid.z * p.tokens * p.heads + head) * ${headDim4}u + lid.x;
   let y_at = ((wid.z * p.heads + head) * p.tile_count + tile) * ${width}u + lid.x;
   let features = pool(at, slots${sliced ? ", lid" : ""});

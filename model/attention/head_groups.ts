@@ -2,6 +2,7 @@ import { overQueries, packedOutput } from "../../gpu/ops/attention.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { hasPadding, type HeadShape, type TokenLayout } from "./layout.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
+import { headOfKind } from "../../gpu/kernels/chosen_heads.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionTask, SelfAttention } from "./method.ts";
 import { attentionOutput } from "./output.ts";
@@ -103,11 +104,11 @@ export function packedKeysBytes(gpu: Pick<Gpu, "f16">, shape: HeadShape, tokens:
 const inParts = (list: readonly number[], most: number): (readonly number[])[] =>
   Array.from({ length: Math.ceil(list.length / most) }, (_, i) => list.slice(i * most, (i + 1) * most));
 
-/** Heads of a layer that are computed alike. */
+/** Heads of a layer that are computed together. */
 export interface HeadGroup<T> {
   /** Their common value. */
-  readonly kind: T;
-  /** In ascending order. */
+  readonly of: T;
+  /** In the order in which they are computed. */
   readonly heads: readonly number[];
   /** [heads], u32: for ops that compute some heads */
   readonly only: Tensor;
@@ -116,20 +117,24 @@ export interface HeadGroup<T> {
 /**
  * Groups the heads of each layer, and uploads the groups. Their tensors belong to the enclosing scope.
  *
- * @param heads the heads of each layer, in ascending order
+ * @param heads the heads of each layer, in the order in which they are to be computed
  * @param most groups of more heads become several
+ * @param kindOf the number of a head's kind in the tables of its group (see `headOfKind`). Default: 0
  */
 export function groupHeads<T>(
   gpu: Gpu,
   heads: readonly (readonly number[])[],
-  kindOf: (layer: number, head: number) => T,
+  groupOf: (layer: number, head: number) => T,
   most = Infinity,
+  kindOf: (layer: number, head: number) => number = () => 0,
 ): HeadGroup<T>[][] {
   const layers = heads.map((list, layer) =>
-    [...Map.groupBy(list, (head) => kindOf(layer, head))]
-      .flatMap(([kind, heads]) => inParts(heads, Math.min(most, heads.length)).map((part) => [kind, part] as const))
+    [...Map.groupBy(list, (head) => groupOf(layer, head))]
+      .flatMap(([of, heads]) => inParts(heads, Math.min(most, heads.length)).map((part) => [of, part] as const))
   );
-  const lists = layers.flatMap((groups) => groups.map(([, list]) => list));
+  const lists = layers.flatMap((groups, layer) =>
+    groups.map(([, list]) => list.map((head) => headOfKind(head, kindOf(layer, head))))
+  );
   // Each list starts at an offset that can be bound.
   const width = Math.ceil(Math.max(1, ...lists.map((list) => list.length)) / 64) * 64;
   const ids = new Uint32Array(Math.max(1, lists.length) * width);
@@ -137,9 +142,9 @@ export function groupHeads<T>(
   const rows = gpu.upload(ids, [ids.length / width, width], "u32");
   let at = 0;
   return layers.map((groups) =>
-    groups.map(([kind, heads]) => {
+    groups.map(([of, heads]) => {
       const only = rows.rows(at++, 1).reshape([width]).rows(0, heads.length);
-      return { kind, heads, only };
+      return { of, heads, only };
     })
   );
 }

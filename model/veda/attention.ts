@@ -5,7 +5,8 @@ import { groupHeads, type HeadGroup, headsAtOnce, type SomeHeads } from "../atte
 import type { AttentionTask } from "../attention/method.ts";
 import { FullAttention } from "../attention/full.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
-import { checkTiles, TilePattern } from "./tile_pattern.ts";
+import { TileAttention } from "./tile_attention.ts";
+import { checkTiles, kindsTogether, type TileKind, tileKind } from "./tile_kind.ts";
 import type { TileShapes } from "./tile_shapes.ts";
 import { randomBits } from "../training/random.ts";
 import { MASS_TERMS, type Projections, type ScoreTerms } from "./scorer.ts";
@@ -26,25 +27,27 @@ export interface VedaAttentionOptions {
   readonly scores?: VedaScores;
   /** The layers that use full attention. */
   readonly denseLayers?: ReadonlySet<number>;
+  /** As in `AttentionTask`. It is told of heads of one kind at a time. */
+  readonly onTiles?: AttentionTask["onTiles"];
 }
 
 /** The step and the pass that attention is recorded for. */
 export interface PassOfStep {
   readonly step: number;
   readonly pass: number;
-  /** As in `AttentionTask`. */
-  readonly onTiles?: AttentionTask["onTiles"];
 }
 
 /** For each layer, its heads in groups of one pattern; without a pattern, they use full attention. */
-type Groups = readonly (readonly HeadGroup<TilePattern | undefined>[])[];
+type Groups = readonly (readonly HeadGroup<TileAttention | undefined>[])[];
 
 /** Veda's self-attention of all layers over one layout. Its patterns are on the GPU until it is disposed of. */
 export class VedaAttention implements Disposable {
   readonly #held: DisposableStack;
   readonly #full: FullAttention;
-  /** The patterns by shape and budget, which heads share. Each is made when it is used first. */
-  readonly #patterns = new Map<string, TilePattern>();
+  /** By shape and budget, which heads share. */
+  readonly #kinds = new Map<string, TileKind>();
+  /** The pattern that computes the heads of a kind. Each is made when it is used first. */
+  readonly #patterns = new Map<TileKind, TileAttention>();
   /** The groups of all heads, with and without full attention in all layers: steps have the same ones. */
   readonly #ofAll = new Map<boolean, Groups>();
   readonly #owner: TensorOwner;
@@ -64,22 +67,21 @@ export class VedaAttention implements Disposable {
 
   /** The pairs of queries and keys that one head multiplies, counted by `keptPairs`; `dense` as in {@link some}. */
   pairs(layer: number, head: number, dense = false): number {
-    const pattern = dense ? undefined : this.#patternOf(layer, head);
-    return pattern?.pairs ?? validTokens(this.layout) ** 2;
+    return (dense ? undefined : this.#kindOf(layer, head))?.pairs ?? validTokens(this.layout) ** 2;
   }
 
   /**
-   * Computes some heads of each layer; heads with the same shape share a dispatch. Uploads belong to the enclosing
+   * Computes some heads of each layer; heads of kinds that fit together share a dispatch. Uploads belong to the enclosing
    * scope, except where these are all heads.
    *
-   * @param heads the heads for each layer
+   * @param heads the heads for each layer, in ascending order
    * @param dense whether all layers use full attention
    * @param at random tiles differ from step to step
    */
   some(heads: readonly (readonly number[])[], dense = false, at: PassOfStep = { step: 0, pass: 0 }): SomeHeads {
-    const { gpu, options: { scores = { terms: MASS_TERMS } } } = this, groups = this.#groupsOf(heads, dense);
+    const { gpu, options: { scores = { terms: MASS_TERMS }, onTiles } } = this, groups = this.#groupsOf(heads, dense);
     return (q, k, v, layer, into) => {
-      for (const { kind: pattern, heads, only } of groups[layer]!) {
+      for (const { of: pattern, heads, only } of groups[layer]!) {
         gpu.scope(() => {
           if (!pattern) this.#full.attend(q, k, v, { only, into });
           else {
@@ -89,8 +91,8 @@ export class VedaAttention implements Disposable {
                 : pattern.scores(q, k, { ...scores, projections: scores.projections?.[layer] }, only);
               return pattern.select(scored, only);
             });
-            const { layout, budget, tiled, keep } = pattern;
-            at.onTiles?.({ ...at, layer, heads, only, runs, layout, budget, tiled, keep });
+            const { layout, budget, kinds: [kind] } = pattern, { tiled, keep } = kind!;
+            onTiles?.({ ...at, layer, heads, only, runs, layout, budget, tiled, keep });
             pattern.attend(q, k, v, runs, { only, into });
           }
         });
@@ -98,11 +100,20 @@ export class VedaAttention implements Disposable {
     };
   }
 
-  /** Groups the heads of each layer that are computed alike. */
+  /** Groups the heads of each layer that are computed together. Those that take the longest begin first. */
   #groupsOf(heads: readonly (readonly number[])[], dense: boolean): Groups {
     const { gpu, config, layout } = this, most = headsAtOnce(gpu, config, validTokens(layout));
-    const kindOf = (layer: number, head: number) => dense ? undefined : this.#patternOf(layer, head);
-    const group = () => groupHeads(gpu, heads, kindOf, most);
+    const patternOf = (layer: number, head: number) => {
+      const kind = dense ? undefined : this.#kindOf(layer, head);
+      return kind && this.#patternOf(kind);
+    };
+    const number = (layer: number, head: number) =>
+      patternOf(layer, head)?.kinds.indexOf(this.#kindOf(layer, head)!) ?? 0;
+    const group = () => {
+      const pairs = (layer: number, head: number) => this.pairs(layer, head, dense);
+      const ordered = heads.map((list, layer) => list.toSorted((a, b) => pairs(layer, b) - pairs(layer, a)));
+      return groupHeads(gpu, ordered, patternOf, most, number);
+    };
     if (heads.some(({ length }) => length < config.heads)) return group();
     let groups = this.#ofAll.get(dense);
     if (!groups) {
@@ -114,16 +125,28 @@ export class VedaAttention implements Disposable {
   }
 
   /** Undefined where the layer uses full attention. */
-  #patternOf(layer: number, head: number): TilePattern | undefined {
-    const { gpu, config, layout, options: { denseLayers, shapes: { shapes, choices, budgets }, keep } } = this;
+  #kindOf(layer: number, head: number): TileKind | undefined {
+    const { layout, options: { denseLayers, shapes: { shapes, choices, budgets }, keep } } = this;
     if (denseLayers?.has(layer)) return undefined;
     const shape = choices[layer]![head]!, share = Math.min(1, keep * (budgets?.[layer]?.[head] ?? 1));
     const id = `${shape} ${share}`;
-    let pattern = this.#patterns.get(id);
-    if (!pattern) {
-      pattern = this.#held.use(new TilePattern(gpu, config, layout, shapes[shape]!, share));
-      this.#patterns.set(id, pattern);
-    }
+    let kind = this.#kinds.get(id);
+    if (!kind) this.#kinds.set(id, kind = tileKind(layout, shapes[shape]!, share));
+    return kind;
+  }
+
+  #patternOf(kind: TileKind): TileAttention {
+    const { gpu, config, layout, options: { onTiles, scores, shapes: { choices } } } = this;
+    const made = this.#patterns.get(kind);
+    if (made) return made;
+    const all = () => choices.flatMap((heads, layer) => [...heads].map((_, head) => this.#kindOf(layer, head)));
+    // Who observes selections is told of one kind at a time. Random scores depend on the number of tiles.
+    const alone = onTiles !== undefined || scores === "random";
+    const kinds = alone
+      ? [kind]
+      : kindsTogether([...new Set(all().filter((kind) => kind !== undefined))]).find((kinds) => kinds.includes(kind))!;
+    const pattern = this.#held.use(new TileAttention(gpu, config, layout, kinds));
+    for (const kind of kinds) this.#patterns.set(kind, pattern);
     return pattern;
   }
 

@@ -50,7 +50,7 @@ class BudgetTrial implements Trial, Disposable {
 
   record(state: AttentionState): void {
     const { gpu, runs: { heads } } = this.search, { layer, layout } = state;
-    const errors = this.#groups[layer]!.flatMap(({ kind: shape, only }) => {
+    const errors = this.#groups[layer]!.flatMap(({ of: shape, only }) => {
       const patterns = this.#patterns.map((patterns) => patterns.of(layout, shape));
       const made = gpu.scope(() => {
         const { sum } = tileHeat(gpu, state.q, state.k, state.lse, { heads, layout: patterns[0]!.layout, only });

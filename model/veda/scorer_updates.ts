@@ -72,7 +72,7 @@ export class ScorerUpdates implements Disposable {
       const scores = { projections: this.parameters.projections(layer), terms: termsOf(target), target, loss };
       const gradients = { q: this.parameters.gradient(), k: this.parameters.gradient() };
       this.#recorded[layer] = groups.map((group) => {
-        const pattern = this.#patterns.of(layout, group.kind);
+        const pattern = this.#patterns.of(layout, group.of);
         const figures = tileGradients(gpu, state, shape, pattern, group, scores, gradients);
         this.#owner.adopt(Object.values(figures));
         return { ...figures, tiles: pattern.tiled.tiles.length, tokens: product(layout.grid) };

@@ -138,8 +138,8 @@ export class VortaAttention implements Disposable {
       headsAtOnce(gpu, this.shape, validTokens(this.layout)),
     );
     return wholeAttention(gpu, this.layout, (q, k, v, layer, into: Tensor) => {
-      const others = groups[layer]!.filter(({ kind }) => !(kind === "full" && full));
-      for (const { kind, only } of others) this.#branch(kind, q, k, v, { only, into });
+      const others = groups[layer]!.filter(({ of }) => !(of === "full" && full));
+      for (const { of: branch, only } of others) this.#branch(branch, q, k, v, { only, into });
       if (full && others.length < groups[layer]!.length) full(q, k, v, layer, into);
     });
   }

@@ -8,7 +8,8 @@ import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { Grid } from "../attention/grid.ts";
 import type { HeadShape, TokenLayout } from "../attention/layout.ts";
 import type { TiledGrid } from "../attention/tiles.ts";
-import { TilePattern, type TileRule } from "../veda/tile_pattern.ts";
+import type { TileRule } from "../veda/tile_kind.ts";
+import { TilePattern } from "../veda/tile_pattern.ts";
 
 /** The shape of tiles that models with VSA are trained with. */
 const VSA_TILE: Grid = [4, 4, 4];

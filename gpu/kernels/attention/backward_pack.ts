@@ -6,6 +6,7 @@
 import { type KernelSource, read, u32s, write } from "../../kernel.ts";
 import { FOUR_HALVES } from "../../formats/halves.ts";
 import { chosenHead, HEAD_PARAMS } from "../chosen_heads.ts";
+import { ORDER_PARAMS, orderOf } from "./loop.ts";
 import { memo } from "../memo.ts";
 import { perElement } from "../per_element.ts";
 
@@ -16,14 +17,14 @@ export interface BackwardPacking {
   readonly plan: boolean;
 }
 
-const PARAMS = { ...u32s("tokens", "rows", "order_stride"), ...HEAD_PARAMS };
+const PARAMS = { ...u32s("tokens", "rows"), ...ORDER_PARAMS, ...HEAD_PARAMS };
 
 /** WGSL that defines `h`, the head, and `token`, the row of the operand, given `packed`, the row of the output. */
 const place = (plan: boolean) =>
   `  let row = packed % p.rows;
   let batch = packed / p.rows / p.chosen;
 ${chosenHead("h", "packed / p.rows % p.chosen")}
-  let token = batch * p.tokens + ${plan ? "order[(batch * p.heads + h) * p.order_stride + row]" : "row"};`;
+  let token = batch * p.tokens + ${plan ? `order[${orderOf("batch")} + row]` : "row"};`;
 
 /** Packs an operand, times `factor`. A thread converts eight numbers. */
 export const packBackward = memo(({ headDim, plan }: BackwardPacking): KernelSource =>

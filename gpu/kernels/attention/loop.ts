@@ -43,6 +43,13 @@ export interface AttentionLoop {
   inner(row: string): string;
 }
 
+/** The offset from one head's order to the next, and from that of one kind to the next; 0 where all share them. */
+export const ORDER_PARAMS = u32s("order_stride", "kind_order_stride");
+
+/** WGSL: where the order of the head `h` begins. */
+export const orderOf = (batch: string): string =>
+  `((${batch} * p.heads + h) * p.order_stride + kind * p.kind_order_stride)`;
+
 /** Builds the pieces for one kernel. */
 export function attentionLoop({ plan, rows }: LoopOptions): AttentionLoop {
   const shared = {
@@ -79,20 +86,21 @@ ${shared.head}`,
     buffers: { head_ids: read("u32"), order: read("u32"), blocks: read("vec4u"), runs: read("vec2u") },
     params: {
       ...shared.params,
-      /** the offset from one head's order or runs to the next; 0 where all share them */
-      ...u32s("order_stride", "runs_stride"),
-      /** blocks, and the parts of a block, which are held one after the other */
+      ...ORDER_PARAMS,
+      /** the offset from one head's runs to the next; 0 where all share them */
+      runs_stride: "u32",
+      /** blocks of each kind, and the parts of a block, which are held one after the other */
       ...u32s("block_count", "parts"),
     },
     begin: (part) =>
       `  if (${part} >= p.block_count * p.parts) { return; }
-  let block = blocks[${part} / p.parts];
+${shared.head}
+  let block = blocks[kind * p.block_count + ${part} / p.parts];
   let before = (${part} % p.parts) * ${rows}u;
   if (before >= block.y) { return; }
   let first = block.x + before;
   let last = block.x + min(before + ${rows}u, block.y) - 1u;
-${shared.head}
-  let own_order = (wid.z * p.heads + h) * p.order_stride;
+  let own_order = ${orderOf("wid.z")};
   let own_runs = (wid.z * p.heads + h) * p.runs_stride + block.z;`,
     outer: (row) => `(wid.z * p.outer + order[own_order + min(${row}, last)])`,
     steps: (step, body) =>

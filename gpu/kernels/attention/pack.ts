@@ -4,6 +4,7 @@ import { chosenHead } from "../chosen_heads.ts";
 import { memo } from "../memo.ts";
 import { countedHalves, FOUR_HALVES } from "../../formats/halves.ts";
 import { I8_MAX, TO_I8 } from "../../formats/i8.ts";
+import { ORDER_PARAMS, orderOf } from "./loop.ts";
 
 /** The number of threads of a workgroup along x. Each packs eight numbers of a row. */
 export const PACK_THREADS = 256;
@@ -32,11 +33,11 @@ interface Packing {
 /** WGSL that defines where a row begins: `source` in vec4s of the operand, `packed_row` in rows of the output. */
 const place = ({ headDim, plan }: Packing, row: string, room: string) =>
   `${chosenHead("h", "wid.y")}
-  let token = wid.z * p.tokens + ${plan ? `order[(wid.z * p.heads + h) * p.order_stride + ${row}]` : row};
+  let token = wid.z * p.tokens + ${plan ? `order[${orderOf("wid.z")} + ${row}]` : row};
   let source = (token * p.heads + h) * ${headDim / 4}u;
   let packed_row = (wid.z * nwg.y + wid.y) * ${room} + ${row};`;
 
-const PARAMS = u32s("tokens", "rows", "heads", "has_heads", "order_stride");
+const PARAMS = { ...u32s("tokens", "rows", "heads", "has_heads"), ...ORDER_PARAMS };
 
 /** WGSL: a thread's i-th vec4 of sums or of largest magnitudes by channel, given the first vec4 of its channels. */
 const ofChannels = ({ headDim }: Packing, array: string, first: string, i: number) =>

@@ -66,7 +66,7 @@ function makeHeats() {
 testVariants("tile heat, maximum and sum", async ({ gpu, bound }) => {
   for (const { batch, heads, headDim, counts, q, k, all } of expectedHeats ??= makeHeats()) {
     const { tokens, order, tiles } = layoutOf(counts), n = tiles.length, shape = [batch, tokens, heads * headDim];
-    const layout = uploadTileLayout(gpu, order, tiles);
+    const layout = uploadTileLayout(gpu, [{ order, tiles }]);
     const [qt, kt] = [gpu.upload(q, shape), gpu.upload(k, shape)];
     const lse = gpu.tensor([batch, tokens, heads]);
     attention(gpu, qt, kt, kt, { heads, lse });
@@ -221,7 +221,7 @@ testVariants("AdamW on the GPU is that on the CPU", async ({ gpu }) => {
 testVariants("agreement of picked tiles with the oracle's", async ({ gpu }) => {
   const counts = [4, 3, 5, 1, 2], n = counts.length, lists = 3, keep = [1, 2, 3, 5, 2];
   const { order, tiles } = layoutOf(counts);
-  const layout = uploadTileLayout(gpu, order, tiles), budget = uploadTileBudget(gpu, tiles, keep, 4);
+  const layout = uploadTileLayout(gpu, [{ order, tiles }]), budget = uploadTileBudget(gpu, [{ tiles, keep }], 4);
   const mass = randn(lists * n * n, 3).map(Math.abs);
   // Any tiles will do; a row's own is among them.
   const pick = (seed: number) => {
@@ -275,7 +275,7 @@ function lostMass(scores: readonly number[], mass: readonly number[], own: numbe
 
 testVariants("the share of mass that a choice loses, and its gradient", async ({ gpu }) => {
   const n = 7, lists = 3, keep = [1, 2, 3, 4, 5, 6, 7];
-  const { tiles } = layoutOf(Array.from({ length: n }, () => 4)), budget = uploadTileBudget(gpu, tiles, keep, 4);
+  const { tiles } = layoutOf(Array.from({ length: n }, () => 4)), budget = uploadTileBudget(gpu, [{ tiles, keep }], 4);
   const scores = randn(lists * n * n, 1, 3), mass = randn(lists * n * n, 2).map((x) => x * x);
   const loss = (at: Float64Array | Float32Array, list: number, row: number) => {
     const of = (x: ArrayLike<number>) => Array.from({ length: n }, (_, j) => x[(list * n + row) * n + j]!);

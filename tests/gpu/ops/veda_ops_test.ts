@@ -45,7 +45,7 @@ function tileOf([, rows, columns]: Grid, [t, h, w]: TileShape): (token: number) 
 
 function upload(gpu: Gpu, grid: Grid, shape: TileShape): TileLayout & { release(): void } {
   const { order, tiles } = tileGrid(grid, shape);
-  const layout = uploadTileLayout(gpu, order, tiles);
+  const layout = uploadTileLayout(gpu, [{ order, tiles }]);
   return { ...layout, release: () => [layout.order, layout.tiles].forEach((t) => gpu.release(t)) };
 }
 
@@ -114,7 +114,7 @@ testVariants("tile pooling: mean, maximum, minimum of each tile's tokens", async
     const tokens = grid[0] * grid[1] * grid[2], dim = HEADS * headDim, of = tileOf(grid, shape);
     // All below zero, so that a maximum begun at 0 shows.
     const x = randn(BATCH * tokens * dim, 1).map((v) => v - 5);
-    const layout = upload(gpu, grid, shape), n = layout.tiles.dim(0);
+    const layout = upload(gpu, grid, shape), n = layout.tiles.dim(1);
     const gx = gpu.upload(x, [BATCH, tokens, dim]);
     const y = poolTiles(gpu, gx, HEADS, layout);
     const expected = new Float64Array(BATCH * HEADS * n * 3 * headDim);
@@ -174,7 +174,7 @@ testVariants(
     for (const each of CASES) {
       const [grid, shape, headDim] = each, tokens = grid[0] * grid[1] * grid[2];
       const x = randn(BATCH * tokens * HEADS * headDim, 1).map((v, i) => i % 3 === 0 ? Math.fround(1000 + v) : v);
-      const layout = upload(gpu, grid, shape), n = layout.tiles.dim(0);
+      const layout = upload(gpu, grid, shape), n = layout.tiles.dim(1);
       const gx = gpu.upload(x, [BATCH, tokens, HEADS * headDim]), only = gpu.upload(Uint32Array.of(2, 0), [2], "u32");
       const { q, k } = tileVectors(gpu, { q: gx, k: gx }, { heads: HEADS, layout, second: true, only });
       for (const [feature, made] of [["square", q], ["variance", k]] as const) {
@@ -193,7 +193,10 @@ testVariants(
 );
 
 testVariants("tile pooling: a tile without tokens is 0", async ({ gpu }) => {
-  const layout = uploadTileLayout(gpu, Uint32Array.of(1, 0), [{ first: 0, count: 2 }, { first: 2, count: 0 }]);
+  const layout = uploadTileLayout(gpu, [{
+    order: Uint32Array.of(1, 0),
+    tiles: [{ first: 0, count: 2 }, { first: 2, count: 0 }],
+  }]);
   const y = await gpu.read(poolTiles(gpu, gpu.upload(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), [1, 2, 4]), 1, layout));
   assertEquals([...y], [3, 4, 5, 6, 5, 6, 7, 8, 1, 2, 3, 4, ...Array(12).fill(0)]);
 });
@@ -352,7 +355,7 @@ testVariants("tile vectors: pooled and projected, of queries and keys at once", 
       }
       return y;
     };
-    const layout = uploadTileLayout(gpu, order, tiles);
+    const layout = uploadTileLayout(gpu, [{ order, tiles }]);
     const gq = gpu.upload(q, [BATCH, tokens, dim]), gk = gpu.upload(k, [BATCH, tokens, dim]);
     const only = gpu.upload(Uint32Array.of(2, 0), [2], "u32");
     for (const format of ["none", "f32", "bf16"] as const) {
@@ -382,7 +385,10 @@ testVariants("tile vectors: pooled and projected, of queries and keys at once", 
 });
 
 testVariants("tile vectors: a tile without tokens is 0", async ({ gpu }) => {
-  const layout = uploadTileLayout(gpu, Uint32Array.of(1, 0), [{ first: 0, count: 2 }, { first: 2, count: 0 }]);
+  const layout = uploadTileLayout(gpu, [{
+    order: Uint32Array.of(1, 0),
+    tiles: [{ first: 0, count: 2 }, { first: 2, count: 0 }],
+  }]);
   const x = gpu.upload(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), [1, 2, 4]);
   const project = gpu.upload(new Float32Array(48).fill(1), [1, 12, 4]);
   const { q, k } = tileVectors(gpu, { q: x, k: x }, { heads: 1, layout, projections: { q: project, k: project } });
@@ -420,8 +426,8 @@ testVariants("tile selection: the best tiles of each row, the own one among them
       return { first, count };
     });
     const keep = Array.from({ length: n }, (_, row) => Math.min(n - empty.length, 1 + row % (n < 20 ? n : 37)));
-    const layout = uploadTileLayout(gpu, Uint32Array.from({ length: at }, (_, i) => i), tiles);
-    const rows = uploadTileBudget(gpu, tiles, keep, 64);
+    const layout = uploadTileLayout(gpu, [{ order: Uint32Array.from({ length: at }, (_, i) => i), tiles }]);
+    const rows = uploadTileBudget(gpu, [{ tiles, keep }], 64);
     const expected: number[] = [];
     for (let i = 0; i < BATCH * HEADS; i++) {
       for (let row = 0; row < n; row++) {
@@ -458,8 +464,8 @@ testVariants("tile selection: thousands of tiles, equal scores, with subgroups a
     for (
       const [on, ownTile, always] of [[gpu, true, 0], [without, true, 5], [gpu, false, 3], [gpu, true, 3]] as const
     ) {
-      const layout = uploadTileLayout(on, Uint32Array.from({ length: n }, (_, i) => i), tiles);
-      const rows = uploadTileBudget(on, tiles, keep, 64), gs = on.upload(scores, [1, n, n]);
+      const layout = uploadTileLayout(on, [{ order: Uint32Array.from({ length: n }, (_, i) => i), tiles }]);
+      const rows = uploadTileBudget(on, [{ tiles, keep }], 64), gs = on.upload(scores, [1, n, n]);
       const found = new Uint32Array(
         await on.readBytes(selectTiles(on, gs, layout, rows, { heads: 1, ownTile, always })),
       );
@@ -471,8 +477,8 @@ testVariants("tile selection: thousands of tiles, equal scores, with subgroups a
 
 testVariants("tile selection: where too few tiles have tokens, the runs left over are empty", async ({ gpu }) => {
   const tiles = [{ first: 0, count: 2 }, { first: 2, count: 0 }, { first: 2, count: 1 }];
-  const layout = uploadTileLayout(gpu, Uint32Array.of(0, 1, 2), tiles);
-  const rows = uploadTileBudget(gpu, tiles, [3, 1, 2], 64);
+  const layout = uploadTileLayout(gpu, [{ order: Uint32Array.of(0, 1, 2), tiles }]);
+  const rows = uploadTileBudget(gpu, [{ tiles, keep: [3, 1, 2] }], 64);
   const scores = gpu.upload(new Float32Array(9), [1, 3, 3]);
   const runs = new Uint32Array(await gpu.readBytes(selectTiles(gpu, scores, layout, rows, { heads: 1 })));
   assertEquals([...runs.subarray(0, 6)], [0, 2, 2, 0, 2, 1]);
@@ -484,8 +490,8 @@ testVariants("attention over selected tiles is attention over those pairs", asyn
     const tokens = grid[0] * grid[1] * grid[2], dim = HEADS * headDim, of = tileOf(grid, shape);
     const { order, tiles, capacity } = tileGrid(grid, shape), n = tiles.length;
     const keep = budget(0.4, { tokens, capacity, tiles });
-    const layout = uploadTileLayout(gpu, order, tiles);
-    const rows = uploadTileBudget(gpu, tiles, keep, blockRows(gpu, headDim));
+    const layout = uploadTileLayout(gpu, [{ order, tiles }]);
+    const rows = uploadTileBudget(gpu, [{ tiles, keep }], blockRows(gpu, headDim));
     const scores = randn(BATCH * HEADS * n * n, 5);
     const [q, k, v] = [1, 2, 3].map((seed) => randn(BATCH * tokens * dim, seed)) as Float32Array[];
     const [gq, gk, gv] = [q!, k!, v!].map((x) => gpu.upload(x, [BATCH, tokens, dim]));

@@ -25,7 +25,7 @@ testVariants("heads in several parts give what they give at once", async ({ gpu 
   const { result: groups, tensors } = gpu.collect(() =>
     groupHeads(gpu, [[0, 1, 2, 4, 5], []], (_, head) => head > 3, 2)
   );
-  assertEquals(groups.map((layer) => layer.map(({ kind, heads }) => [kind, heads])), [
+  assertEquals(groups.map((layer) => layer.map(({ of, heads }) => [of, heads])), [
     [[false, [0, 1]], [false, [2]], [true, [4, 5]]],
     [],
   ]);

@@ -239,6 +239,60 @@ testVariants("heads of one shape may have budgets of their own", async ({ gpu, b
   assert(veda.pairs(1, 0) < veda.pairs(1, 1) && veda.pairs(1, 0) === veda.pairs(1, 2));
 });
 
+/** Shapes of 9, 12 and 18 tiles; a fourth has so many that its heads are computed apart. */
+const SEVERAL: TileShapes = {
+  shapes: [[4, 2, 2], [1, 4, 4], [1, 16, 1], [16, 1, 1]],
+  choices: [Uint8Array.of(0, 1, 2), Uint8Array.of(2, 2, 0), Uint8Array.of(1, 0, 3)],
+  budgets: [Float32Array.of(0.5, 1, 2), Float32Array.of(0.75, 1.5, 1), Float32Array.of(2, 0.5, 1)],
+};
+
+testVariants("heads of several tiles and budgets give at once what they give one by one", async ({ gpu }) => {
+  const { scorer } = randomScorer(), trained = { ...scorer, layers: [...scorer.layers, scorer.layers[0]!] };
+  using owner = new TensorOwner(gpu);
+  const scored = { projections: uploadScorer(owner, trained), terms: { count: true, second: true } };
+  const every = everyHead({ layers: 3, heads: HEADS });
+  // With a known frame, shapes have different numbers of tiles that are always selected.
+  for (
+    const { groups = [1, 1, 2], scores, ...more } of [
+      { kept: 0 },
+      { kept: 0, scores: scored },
+      { kept: 7, length: 5, scores: scored },
+      { kept: 0, known: 1, groups: [3, 2, 3] },
+    ] as (Partial<TokenLayout> & { kept: number; groups?: number[]; scores?: typeof scored })[]
+  ) {
+    const layout: TokenLayout = { grid: GRID, ...more }, { tensors } = operands(gpu, layout);
+    const options = { shapes: SEVERAL, keep: 0.3, ...scores && { scores } };
+    let told = 0;
+    using together = new VedaAttention(gpu, CONFIG, layout, options);
+    using apart = new VedaAttention(gpu, CONFIG, layout, { ...options, onTiles: () => told++ });
+    for (let layer = 0; layer < 3; layer++) {
+      const read = async (veda: VedaAttention, heads: readonly (readonly number[])[]) => {
+        const y = gpu.scope(() => wholeAttention(gpu, layout, veda.some(heads))(...tensors, layer));
+        const numbers = await gpu.read(y);
+        gpu.release(y);
+        return numbers;
+      };
+      told = 0;
+      const expected = await read(apart, every);
+      assertEquals(told, HEADS, "who observes is told of each kind");
+      const { run } = gpu, launched: string[] = [];
+      gpu.run = (kernel, dispatch) => {
+        launched.push(kernel.name);
+        run.call(gpu, kernel, dispatch);
+      };
+      const found = await read(together, every);
+      gpu.run = run;
+      assertEquals(launched.filter((name) => name.startsWith("tile_selection")).length, groups[layer]);
+      const what = `layer ${layer}, ${JSON.stringify(more)}`;
+      assert(found.every(Number.isFinite), what);
+      assertEquals(found, expected, what);
+      const some = await read(together, [[2], [1, 2], [0]]);
+      for (const head of [[2], [1, 2], [0]][layer]!) assertEquals(ofHead(some, head), ofHead(expected, head), what);
+    }
+    for (const tensor of tensors) gpu.release(tensor);
+  }
+});
+
 testVariants("heads that VORTA leaves full run through Veda, the others as before", async ({ gpu }) => {
   const { tensors } = operands(gpu);
   using vorta = new VortaAttention(gpu, CONFIG, LAYOUT, defaultSettings(GRID));

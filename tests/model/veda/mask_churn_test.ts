@@ -12,8 +12,8 @@ testVariants(
   async ({ gpu }) => {
     void gpu.placeholder; // made on first use, and kept
     const before = gpu.memory.used;
-    const layout = uploadTileLayout(gpu, Uint32Array.from({ length: 2 * TILES }, (_, i) => i), tiles);
-    const budget = uploadTileBudget(gpu, tiles, keep, 64);
+    const layout = uploadTileLayout(gpu, [{ order: Uint32Array.from({ length: 2 * TILES }, (_, i) => i), tiles }]);
+    const budget = uploadTileBudget(gpu, [{ tiles, keep }], 64);
     const churn = new MaskChurn(gpu, 1);
     /** Each row has its own tile, and the one `by` further. */
     const select = (step: number, heads: readonly number[], by: (head: number) => number, pass = 0) =>

@@ -17,8 +17,8 @@ Deno.test("a map has the tiles that heads selected, and nothing where they selec
     // 10 tiles, so that a row has two bytes, the last of them cut off, and kept tokens after each row's tiles.
     const grid = [1, 1, 19] as const, tiled = tileGrid(grid, [1, 1, 2]), { tiles, order } = tiled;
     const keep = tiles.map((_, row) => 1 + row % 3);
-    const layout = uploadTileLayout(gpu, order, tiles),
-      budget = uploadTileBudget(gpu, tiles, keep, 64, { first: 19, count: 4 });
+    const layout = uploadTileLayout(gpu, [{ order, tiles }]),
+      budget = uploadTileBudget(gpu, [{ tiles, keep }], 64, { first: 19, count: 4 });
     /** A row's own tile and those after it, counted round; other heads begin further on. */
     const chosen = (head: number, row: number) =>
       Array.from({ length: keep[row]! }, (_, i) => (row + head + i) % tiles.length).sort((a, b) => a - b);
