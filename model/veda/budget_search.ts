@@ -10,7 +10,7 @@ import type { AttentionState } from "./sampling_states.ts";
 import { headsByShape, TilePatterns } from "./tile_groups.ts";
 import type { TileShape, TileShapes } from "./tile_shapes.ts";
 
-/** The budgets that a head may have, as multiples of the share to keep. Few, because heads of one budget share a run. */
+/** The budgets that a head may have, as multiples of the share to keep. Few, because each is tried on every head. */
 export const BUDGETS = [0.5, 0.75, 1, 1.5, 2] as const;
 
 /** Options of {@link searchBudgets}. */

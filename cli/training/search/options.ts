@@ -19,13 +19,14 @@ export const options = {
       min: 1,
     }),
     "most-shapes": integer({
-      help: "Largest number of different shapes in one layer. Each of them needs a run of the kernels.",
+      help: 'Largest number of different shapes in one layer. "train tiles" needs a run of the kernels for each.',
       default: DEFAULTS.mostShapes,
       min: 1,
       max: 256,
     }),
     budgets: flag({
-      help: "Also find how many tiles each head keeps, so that the mean stays at --keep and the error becomes least.",
+      help: "Also find how many tiles each head keeps, so that the mean stays at --keep and the error becomes least. " +
+        "Heads with different budgets are computed together.",
     }),
   }),
   ...trainedModelOptions,

@@ -72,7 +72,7 @@ export function searchVerdict(
 ): Verdict {
   const advice: string[] = [];
   if (theirs > 0 && 1 - ours / theirs < LEAST_GAIN) {
-    advice.push(`One shape for all heads is as good and needs fewer runs of the kernels: --tile-shape ${single}.`);
+    advice.push(`One shape for all heads is as good: --tile-shape ${single}.`);
   }
   if (ours > GOOD_ERROR) {
     advice.push(
