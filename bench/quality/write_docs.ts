@@ -5,7 +5,6 @@
  */
 import { basename, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { exists } from "../../model/files/file_error.ts";
 import { runAsProgram } from "../../tools/program/run_command.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
 import { studySettings } from "../../tools/program/clip/study.ts";
@@ -18,7 +17,7 @@ import { completePrompts, merged, type QualityRun, readRun, type SettingResult }
 const ROOT = join(import.meta.dirname!, "../..");
 const DOCUMENT = "docs/quality.md";
 
-/** What the largest size is called of other prompts, whose results are in a folder of this name. */
+/** What the name of a folder begins with that has results of other prompts at the largest size, as a table of its own. */
 const VALIDATION = "validation";
 
 /** The judge's scores that count in "all six". */
@@ -87,17 +86,12 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
   "study, veda": (all) =>
     fewerTable(all, (name) => /^(veda keep=[\d.]+( with budgets of heads)?|second order)$/.test(name)),
   "study, budgets": (all) => fewerTable(all, (name) => /^(veda|second order)/.test(name) && name.endsWith(BUDGETED)),
-  // Prompts that settings are chosen with, so that the study's prompts are only for the result.
-  "validation": (all) =>
-    table(rowsOf(all, [VALIDATION], () => true), {
-      ...{ "setting": setting, "density": density(1) },
-      "PSNR, dB": likeness["PSNR, dB"]!,
-      ...scores,
-    }),
+  "validation": (all) => validationTable(all, VALIDATION),
+  "validation, later": (all) => validationTable(all, `${VALIDATION}-later`),
   "int8": (all) =>
     table(
       rowsOf(all, ["128", "256", "512"].filter(hasInt8(all)), (name) =>
-        /^(full|vorta|veda keep.0\.(25|1))(, int8)?$/.test(name)),
+        /^(full|vorta( dense-steps=2)?|veda keep.0\.(25|1))(, int8)?$/.test(name)),
       {
         ...{ "size": size, "attention": setting },
         ...likeness,
@@ -173,6 +167,14 @@ const fewerTable = (all: Readonly<Record<string, Measured>>, takes: (setting: st
     ...scores,
   });
 
+/** Prompts that settings are chosen with, so that the study's prompts are only for the result. */
+const validationTable = (all: Readonly<Record<string, Measured>>, name: string): string =>
+  table(rowsOf(all, [name], () => true), {
+    ...{ "setting": setting, "density": density(1) },
+    "PSNR, dB": likeness["PSNR, dB"]!,
+    ...scores,
+  });
+
 /** Which of the study's settings a table has. */
 interface StudyChoice {
   /** The fewest prompts that a setting must have; by default the most that any has. */
@@ -221,7 +223,7 @@ export function documentOf(text: string, measured: Readonly<Record<string, Measu
 
 /**
  * What is in folders, by size: SIZE-LIST-PROCESS.json, judged-SIZE.json, recall-SIZE.json, times-NAME.json for the
- * largest, and the folder validation with such files. Several folders have different prompts of the same settings; of a
+ * largest, and folders named validation… with such files. Several folders have different prompts of the same settings; of a
  * prompt that two have, the last counts.
  */
 export async function readMeasured(folders: readonly string[]): Promise<Record<string, Measured>> {
@@ -239,11 +241,13 @@ export async function readMeasured(folders: readonly string[]): Promise<Record<s
   const sizes = [...new Set(paths.flatMap((path) => /^(\d+)-.*\.json$/.exec(basename(path))?.[1] ?? []))];
   if (sizes.length === 0) throw new TilereelError(`${folders[0]} has no results, such as 512-1-study-01.json`);
   const largest = String(Math.max(...sizes.map(Number)));
-  const validations: string[] = [];
-  for (const folder of folders) {
-    if (await exists(join(folder, VALIDATION))) validations.push(join(folder, VALIDATION));
-  }
-  const validation = validations.length > 0 && (await readMeasured(validations))[largest];
+  const validations = Map.groupBy(
+    paths.filter((path) => basename(path).startsWith(VALIDATION)),
+    (path) => basename(path),
+  );
+  const others = await Promise.all(
+    [...validations].map(async ([name, folders]) => [name, (await readMeasured(folders))[largest]!] as const),
+  );
   const measured = Object.fromEntries(
     await Promise.all(sizes.map(async (size) => {
       const recall = (await json(`recall-${size}.json`)).at(-1);
@@ -255,7 +259,7 @@ export async function readMeasured(folders: readonly string[]): Promise<Record<s
       }];
     })),
   );
-  return { ...measured, ...validation && { [VALIDATION]: validation } };
+  return { ...measured, ...Object.fromEntries(others) };
 }
 
 /** What several judges saw. */
@@ -307,7 +311,7 @@ function table(rows: readonly Row[], columns: Readonly<Record<string, Column>>):
   if (rows.length === 0) return "Not measured.";
   const counts = Map.groupBy(rows, ({ size }) => size);
   const prompts = [...counts].map(([size, [row]]) =>
-    `${row!.clips.length} ${size === VALIDATION ? "other prompts" : `prompts at ${size}×${size}`}`
+    `${row!.clips.length} ${size.startsWith(VALIDATION) ? "other prompts" : `prompts at ${size}×${size}`}`
   );
   return `${prompts.join(", ")}:\n\n${tableOf(rows, columns)}`;
 }
