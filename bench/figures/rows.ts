@@ -206,7 +206,7 @@ export const ROWS: readonly Row[] = [
   },
   {
     what: "first use: kernels of a block of 1.3B, s",
-    ...{ id: "first block/1.3b", decimals: 1 },
+    ...{ id: "first use/1.3b", decimals: 1 },
     limit: "the driver's compiler; it keeps what it compiled",
   },
   {

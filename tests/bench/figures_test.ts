@@ -200,21 +200,34 @@ Deno.test("estimates give back what was measured, and change with what is publis
   }
 });
 
-Deno.test("bench/figures.ts saves each figure, and begins nothing after its time", () =>
-  inTempDir(async (dir) => {
-    const save = join(dir, "figures-deno.json");
-    const args = ["run", "-A", "--no-check", "bench/figures.ts", "--gpu", "software", "--size", "small"];
+/** Runs sections of bench/figures.ts in small sizes. */
+async function measured(...args: string[]): Promise<Stored["runs"][number]> {
+  let run: Stored["runs"][number] | undefined;
+  await inTempDir(async (dir) => {
+    const save = join(dir, "figures-deno.json"), small = ["--gpu", "software", "--size", "small", "--save", save];
     const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: [...args, "--only", "gemm,step", "--seconds", "1", "--save", save],
+      args: ["run", "-A", "--no-check", "bench/figures.ts", ...small, ...args],
       cwd: ROOT,
     }).output();
     assertEquals(code, 0, new TextDecoder().decode(stderr));
-    const run: Stored["runs"][number] = JSON.parse(await Deno.readTextFile(save));
-    assertEquals(run.source, "deno");
-    assert(run.figures.every(({ value, unit }) => value > 0 && unit === "TFLOP/s"));
-    assertEquals(new Set(run.figures.map(({ id }) => id)), new Set(["gemm/narrow", "gemm/wide"]));
-    assertEquals(run.failures.at(-1), { what: "step, int8", why: "no time was left" });
-  }));
+    run = JSON.parse(await Deno.readTextFile(save));
+  });
+  return run!;
+}
+
+Deno.test("bench/figures.ts saves each figure, and begins nothing after its time", async () => {
+  const run = await measured("--only", "gemm,step", "--seconds", "1");
+  assertEquals(run.source, "deno");
+  assert(run.figures.every(({ value, unit }) => value > 0 && unit === "TFLOP/s"));
+  assertEquals(new Set(run.figures.map(({ id }) => id)), new Set(["gemm/narrow", "gemm/wide"]));
+  assertEquals(run.failures.at(-1), { what: "step, int8", why: "no time was left" });
+});
+
+Deno.test("bench/figures.ts times how long a block's kernels compile, before anything else needs them", async () => {
+  const { figures, failures } = await measured("--only", "first");
+  assertEquals([figures.map(({ id }) => id), failures], [["first use/1.3b", "first use/1.3b"], []]);
+  assert(figures.every(({ value, unit }) => value > 0 && unit === "s"));
+});
 
 Deno.test("deno task figures takes several folders, and names one that is not there", () =>
   inTempDir(async (dir) => {

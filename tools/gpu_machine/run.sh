@@ -119,12 +119,13 @@ precision_of() {
   esac
 }
 
-# figures PART SOURCE SECONDS NAMES: sections of bench/figures.ts, if the source is one of those that are run
+# figures PART SOURCE SECONDS NAMES: sections of bench/figures.ts, if the source is one of those that are run. NVIDIA's
+# driver keeps no compiled kernels meanwhile, so that the time of a first use is that.
 figures() {
   [[ " $SOURCES " = *" $2 "* ]] || return 0
   local gpu=GPU_$2
   # shellcheck disable=SC2086  # options are several words
-  job "figures-$1-$2" $(($3 + 15)) bash -c 'run_js figures.js "$@"' figures $size --seconds "$3" --only "$4" \
+  job "figures-$1-$2" $(($3 + 15)) env __GL_SHADER_DISK_CACHE=0 bash -c 'run_js figures.js "$@"' figures $size --seconds "$3" --only "$4" \
     --gpu "${!gpu}" --save "$results/figures-$1-$2.json"
 }
 
@@ -161,7 +162,7 @@ run() {
     # What is compared comes first. A part begins nothing new after its seconds, so that it is not stopped in the middle of
     # a measurement.
     figures-dawn)
-      figures core dawn 200 "gemm,sparse,step,clip"
+      figures core dawn 200 "first,gemm,sparse,step,clip"
       job torch 190 bash -c 'py torch_baseline.py "$@" --save "$results/torch.json"' torch $torch
       figures more dawn 200 "tune,step14,waver,tokens"
       ;;
@@ -171,7 +172,7 @@ run() {
       figures clips dawn 150 "hunyuan,clips14"
       ;;
     figures-deno)
-      figures core deno 150 "gemm,step,sparse,clip"
+      figures core deno 150 "first,gemm,step,sparse,clip"
       figures more deno 110 "tune,step14"
       ;;
     figures-tokens) figures tokens deno 80 tokens ;;
