@@ -138,7 +138,9 @@ export const options = {
   "add-to": addToOption("routers"),
   tau: number({
     group: "Output",
-    help: "In the shares that are shown, a head whose highest score is below this counts as full.",
+    help:
+      "In the shares that are shown, a head whose highest score is below this counts as full. The three scores of a " +
+      "head sum to 1, so up to 1/3 it changes nothing.",
     elsewhere: ["tau-sparse"],
     default: DEFAULT_TAU,
     min: 0,

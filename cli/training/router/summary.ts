@@ -68,7 +68,7 @@ export async function routerSummary(
   { log, steps, means }: TrainingResult<RouterTrainingStep>,
   task: Omit<AttentionTask, "timesteps">,
   options: RoutedAttentionOptions,
-  { shift, weights }: TrainingRecipe,
+  { shift, weights, density: aim }: TrainingRecipe,
 ): Promise<Omit<Summary, "invitation" | "next">> {
   using routed = await routedAttention(options).prepare({ ...task, timesteps: meteredTimesteps(shift) });
   const { density, routes } = routed.report(), { tau } = options;
@@ -85,7 +85,7 @@ export async function routerSummary(
       `Loss ${trendText(loss)} (diffusion ${trendText(diffusion)}, distillation ${trendText(distillation)}): ${means}.`,
       `Heads at tau ${tau}: ${sharesText(shares)}, so ${percent(density)} of the pairs of full attention are computed.`,
     ],
-    verdict: routerVerdict({ steps, density, distilled: weights.distillation > 0, loss, distillation }),
+    verdict: routerVerdict({ steps, density, aim, distilled: weights.distillation > 0, loss, distillation }),
   };
 }
 
@@ -98,15 +98,16 @@ function sharesText(shares: Readonly<Record<Branch, number>>): string {
  * Judges a router. The thresholds were measured on the demo model (docs/sparse_attention.md).
  *
  * @param figures `loss`: the weighted sum; `distilled`: whether distillation was part of it; `density`: the pairs that
- * are multiplied, of full attention's, over all noise levels
+ * are multiplied, of full attention's, over all noise levels; `aim`: the density that it was to have, if any
  */
 export function routerVerdict(
-  { steps, loss, distillation, distilled, density }: {
+  { steps, loss, distillation, distilled, density, aim }: {
     steps: number;
     loss: Trend;
     distillation: Trend;
     distilled: boolean;
     density: number;
+    aim?: number | undefined;
   },
 ): Verdict {
   const advice: string[] = [];
@@ -115,7 +116,11 @@ export function routerVerdict(
     advice.push(`Train longer, as the authors did: --steps ${RECIPE_STEPS} --resume.`);
   }
   if (density > DENSE) {
-    advice.push("Aim at fewer pairs: --density 0.4.");
+    advice.push(
+      aim === undefined || aim > DENSE
+        ? "Aim at fewer pairs: --density 0.4."
+        : `It has not come to --density ${aim}: more steps bring it there, and a higher --regularization-weight sooner.`,
+    );
   }
   if (steps < FEWEST_STEPS) {
     return { grade: "unknown", why: `${steps} steps are too few to judge the losses.`, advice };
@@ -132,8 +137,10 @@ export function routerVerdict(
         "full attention's.";
     return { grade: density > DENSE ? "fair" : "good", why, advice };
   }
-  const closer = `--dense-steps ${DENSE_STEPS.steps} or a higher --tau`;
-  advice.push(`Raise --density, so that more heads stay full, or use it with ${closer}.`);
+  if (density <= DENSE) {
+    const closer = `--dense-steps ${DENSE_STEPS.steps} or a higher --tau`;
+    advice.push(`Raise --density, so that more heads stay full, or use it with ${closer}.`);
+  }
   if (last <= RANDOM_DISTILLATION) {
     const why =
       `The distillation loss is ${times(last / GOOD_DISTILLATION)} what the demo model's router ended with, whose ` +

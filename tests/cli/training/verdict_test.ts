@@ -27,6 +27,15 @@ Deno.test("the verdict on a router: the figures of docs/quality.md, and what is 
   has(verdict(0.003, 0.36), "good", "Verdict: usable. ", "26.7 dB");
   has(verdict(0.0014, 0.93), "fair", "as slow", "--density 0.4");
   has(verdict(0.006, 0.4), "fair", "2.0 times", "higher --tau");
+  // Where nearly all pairs are kept, more of them are no advice, nor is an aim that it has already.
+  const late =
+    "It has not come to --density 0.33: more steps bring it there, and a higher --regularization-weight sooner.";
+  const fewer = "Aim at fewer pairs: --density 0.4.";
+  for (const loss of [0.001, 0.006, 0.03]) {
+    assertEquals(verdict(loss, 0.99).advice, [fewer]);
+    assertEquals(verdict(loss, 0.99, { aim: 0.95 }).advice, [fewer]);
+    assertEquals(verdict(loss, 0.99, { aim: 0.33 }).advice, [late]);
+  }
   has(verdict(0.03, 0.3), "poor", "not usable yet", "random routes");
   has(verdict(0.001, 0.5, { steps: 10 }), "unknown", "Train longer", "--resume");
   has(verdict(0.001, 0.5, { distilled: false }), "unknown", "Without a distillation loss");

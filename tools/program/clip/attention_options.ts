@@ -40,7 +40,7 @@ export const attentionOptions = ofClip(inGroup("Attention", {
   }),
   tau: number({
     help: "For vorta: a head whose highest score is below this uses full attention. Higher values are slower and " +
-      "closer to full attention.",
+      "closer to full attention. The three scores of a head sum to 1, so up to 1/3 it changes nothing.",
     elsewhere: ["tau-sparse"],
     default: DEFAULT_TAU,
     min: 0,
