@@ -2,13 +2,14 @@ import { type TileShapes, uniformShapes } from "../../../model/veda/tile_shapes.
 import { bestSingle, meanError, type SearchTable } from "../../../model/veda/plan_choice.ts";
 import { sizesText } from "../../../tools/program/clip/vorta_options.ts";
 import { textTable } from "../../../tools/program/text_table.ts";
+import { LOST } from "../lost_in_clips.ts";
 import { percent, type Summary, type Verdict } from "../summary.ts";
 
 /** Errors of attention with the oracle's tiles, and what they mean (docs/sparse_attention.md). */
 const GOOD_ERROR = 0.12, FAIR_ERROR = 0.18;
-const CLIPS = `with up to ${
-  percent(GOOD_ERROR)
-}, the demo model's clips lost at most 3 % of the shapes and motions, with ${percent(FAIR_ERROR)} up to a tenth`;
+const CLIPS = `with up to ${percent(GOOD_ERROR)}, the demo model's clips lost ${LOST.good}, with ${
+  percent(FAIR_ERROR)
+} ${LOST.fair}`;
 /** Measured on the demo model: own shapes have 6 to 24 % less error than the best single one. */
 const LEAST_GAIN = 0.05;
 

@@ -1,5 +1,6 @@
 import type { TileTrainingStep } from "../../../model/veda/training_options.ts";
 import { type Trend, trendText } from "../log_summary.ts";
+import { LOST } from "../lost_in_clips.ts";
 import type { TrainingResult } from "../run_training.ts";
 import { percent, type Summary, type Verdict } from "../summary.ts";
 
@@ -14,9 +15,9 @@ const LEAST_GAIN = 0.5;
 const LEAST_TRAINED = 0.01;
 /** Shares of the attention that lies in picked tiles, and what they mean (docs/sparse_attention.md). */
 const GOOD_KEPT = 0.6, FAIR_KEPT = 0.48;
-const CLIPS = `with ${percent(GOOD_KEPT)}, the demo model's clips lost at most 3 % of the shapes and motions, with ${
+const CLIPS = `with ${percent(GOOD_KEPT)}, the demo model's clips lost ${LOST.good}, with ${
   percent(FAIR_KEPT)
-} up to a tenth`;
+} ${LOST.fair}`;
 
 /** `loss 0.512  recall 61 %  kept 83 % of attention, the oracle 88 %` */
 export function stepText({ loss, recall, kept, oracle }: TileTrainingStep): string {

@@ -3,13 +3,14 @@ import { join } from "node:path";
 import { integer, path } from "../../../tools/program/options.ts";
 import { TrainingLog } from "../../../cli/training/log_summary.ts";
 import { nextClips, samplingOptionsGiven, sharedOptions } from "../../../cli/training/next_commands.ts";
+import { LOST } from "../../../cli/training/lost_in_clips.ts";
 import { lineOf } from "../../../tools/program/command_line.ts";
 import { closerOptions, routerVerdict } from "../../../cli/training/router/summary.ts";
 import { searchVerdict } from "../../../cli/training/search/summary.ts";
 import { tilesVerdict } from "../../../cli/training/tiles/summary.ts";
 import { type Verdict, verdictText } from "../../../cli/training/summary.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { inTempDir } from "../../process.ts";
+import { inTempDir, ROOT } from "../../process.ts";
 
 const falling = (last: number) => ({ first: 2 * last, last });
 const has = (verdict: Verdict, grade: Verdict["grade"], ...words: string[]) => {
@@ -49,8 +50,14 @@ Deno.test("the verdict on scores of tiles: the figures of docs/quality.md, and w
       ...{ steps: 500, loss: falling(0.1), recall: { first: 0.3, last: recall }, kept: falling(kept), keep },
       ...{ planned: true, ...rest },
     });
-  has(verdict(0.936, 0.606, 0.2), "good", "94 %", "61 %", "at most 3 %");
-  has(verdict(0.92, 0.482, 0.1), "fair", "a tenth", "--keep");
+  has(
+    verdict(0.936, 0.606, 0.2),
+    "good",
+    "94 %",
+    "61 %",
+    "with 60 %, the demo model's clips lost at most 3 of 96 shapes",
+  );
+  has(verdict(0.92, 0.482, 0.1), "fair", "with 48 % up to 11 % of the shapes and 8 % of the motions", "--keep");
   has(verdict(0.903, 0.384, 0.05), "poor", "38 %");
   has(verdict(0.3, 0.7, 0.25), "poor", "blind choice");
   has(verdict(0.936, 0.606, 0.2, { steps: 20 }), "unknown", "--resume");
@@ -59,9 +66,21 @@ Deno.test("the verdict on scores of tiles: the figures of docs/quality.md, and w
   assertEquals(verdict(0.936, 0.606, 0.2).advice, []);
 });
 
+Deno.test("what the verdicts say that clips lost at 256x256 is what docs/quality.md has of 64 prompts", async () => {
+  const text = await Deno.readTextFile(join(ROOT, "docs/quality.md"));
+  const table = text.slice(text.indexOf("64 prompts at 128×128, 64 prompts at 256×256"));
+  const right = (attention: string) => {
+    const row = table.split("\n").find((line) => line.startsWith(`| 256×256 | ${attention} `))!;
+    return row.split("|").slice(7, 9).map((cell) => Math.round(0.96 * Number.parseFloat(cell)));
+  };
+  const [full, veda] = [right("full"), right("veda keep=0.25")];
+  assertEquals(full.map((count, i) => count - veda[i]!), [3, 0]);
+  assertEquals(LOST.good, "at most 3 of 96 shapes and no motion");
+});
+
 Deno.test("the verdict on shapes of tiles", () => {
   const verdict = (ours: number, theirs: number) => searchVerdict({ ours, theirs, keep: 0.25, single: "2x4x4" });
-  has(verdict(0.095, 0.11), "good", "9.5 %");
+  has(verdict(0.095, 0.11), "good", "9.5 %", "with up to 12 %, the demo model's clips lost at most 3 of 96 shapes");
   has(verdict(0.175, 0.19), "fair", "--keep");
   has(verdict(0.265, 0.3), "poor");
   has(verdict(0.175, 0.175), "fair", "--tile-shape 2x4x4");
