@@ -3,6 +3,7 @@ import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } f
 import { TILE } from "../kernels/attention/tiles.ts";
 import type { Operands } from "../precision.ts";
 import { Tensor } from "../tensor.ts";
+import type { ForwardVariant } from "../kernels/attention/variants.ts";
 import { blockRows, FEW_KEYS, type ForwardUse, forwardVariant } from "./attention_family.ts";
 import { holdsHalves, isHeld, packsHalves, runForward } from "./attention_forward.ts";
 import { packedHalves } from "./attention_pack.ts";
@@ -80,20 +81,25 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   return y;
 }
 
+/** The kernels of attention by any plan and to any number of keys. */
+function anyVariants(gpu: Gpu, headDim: number): (ForwardVariant | undefined)[] {
+  const one = { headDim, plan: false }, planned = { headDim, plan: true }, { int8 } = gpu;
+  const uses: ForwardUse[] = [one, planned, { ...one, few: true }, { ...one, int8 }, { ...planned, int8 }];
+  return uses.map((use) => forwardVariant(gpu, use));
+}
+
 /**
- * An output of attention, by any plan, that is used only as the input of products with weights like `next`: packed as
- * these read it fastest.
+ * An output of attention, by any plan and to any number of keys, that is used only as the input of products with weights
+ * like `next`: packed as these read it fastest.
  *
  * @returns an operand with undefined contents; undefined where kernels do not write in this form
  */
 export function packedOutput(gpu: Gpu, q: Tensor, heads: number, next: Operand): PackedOperand | undefined {
-  const dim = q.dim(-1), { x: form } = sharedForms(gpu, q.size / dim, next), headDim = headDimOf(gpu, q, heads);
+  const dim = q.dim(-1), { x: form } = sharedForms(gpu, q.size / dim, next);
   // What panels have past a row's end must be zeros, which are not written here.
   if (form?.numbers !== "f16" || !form.panel || dim % (groupOf("f16") * form.panel.depth) !== 0) return undefined;
-  const variants = [false, true].map((plan) => forwardVariant(gpu, { headDim, plan, int8: gpu.int8 }));
-  return variants.every((variant) => variant?.kernel === "matrix")
-    ? PackedOperand.empty(gpu, q.shape, form)
-    : undefined;
+  const packs = anyVariants(gpu, headDimOf(gpu, q, heads)).every((variant) => variant?.kernel === "matrix");
+  return packs ? PackedOperand.empty(gpu, q.shape, form) : undefined;
 }
 
 /**
@@ -111,9 +117,7 @@ export const overQueries = ({ kernels, matrixUnits, int8, tape }: Gpu, q: Tensor
  * @param dim heads · head dim
  */
 export function takesHalves(gpu: Gpu, dim: number, heads: number): boolean {
-  const headDim = dim / heads, one = { headDim, plan: false }, planned = { headDim, plan: true }, { int8 } = gpu;
-  const uses: ForwardUse[] = [one, planned, { ...one, few: true }, { ...one, int8 }, { ...planned, int8 }];
-  return !gpu.tape && uses.every((one) => packsHalves(forwardVariant(gpu, one)));
+  return !gpu.tape && anyVariants(gpu, dim / heads).every(packsHalves);
 }
 
 /**
