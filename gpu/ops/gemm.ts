@@ -45,7 +45,7 @@ export interface GemmOptions {
    * "f32" keeps the operands in f32, whatever the device's precision is. It is for operands that exceed 65504, the
    * range of f16. Default: the device's, and f32 where w is transposed
    */
-  readonly precision?: Operands;
+  readonly precision?: Operands | undefined;
   /**
    * y = … x·w …, with w [in, out] and `out` a multiple of 4: the backward pass of a layer. Operands are f32 whatever
    * the device's precision is, because gradients may be too small for f16, unless `precision` is "f16".
@@ -159,19 +159,11 @@ export function recordGemm(
   y: Operand,
 ): void {
   const { scale, bias, activation = "none", residual, gate } = options;
-  const { m, n: columns, k } = problem, none = gpu.placeholder, forms = formsOf(gpu, variant);
-  const params = {
-    ...{ m, columns, k4: k / 4, activation: ACTIVATIONS[activation] },
-    ...{ has_scale: scale ? 1 : 0, has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0 },
-    has_gate: !gate ? 0 : gate.tensor.dim(0) === 1 ? 1 : 2,
-    rows_per_batch: gate ? m / gate.tensor.dim(0) : 1,
-    gate_offset: gate ? gate.index * columns : 0,
-    gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
-  };
+  const none = gpu.placeholder, forms = formsOf(gpu, variant), params = paramsOf(problem, options);
   gpu.scope(() => {
     const input = readableOperand(gpu, x, forms.x), xScale = input.scale ? { x_scale: input.scale } : {};
     for (const { first, w: part } of partsOf(gpu, w, problem)) {
-      const n = problem.transposed ? columns : part.shape[0]!;
+      const n = problem.transposed ? problem.n : part.shape[0]!;
       const into = y instanceof PackedOperand ? y.form.panel : halfRowsOf(y);
       const { kernel, workgroups } = gemmLaunch(gpu, { ...problem, n }, variant, { into, activation });
       gpu.run(kernel, {
@@ -187,8 +179,23 @@ export function recordGemm(
   });
 }
 
+/** What kernels are told of a whole product, and of the operations that are fused with it. */
+function paramsOf(
+  { m, n, k }: GemmProblem,
+  { scale, bias, activation = "none", residual, gate }: GemmOptions,
+): Readonly<Record<string, number>> {
+  return {
+    ...{ m, n, first: 0, columns: n, k4: k / 4, activation: ACTIVATIONS[activation] },
+    ...{ has_scale: scale ? 1 : 0, has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0 },
+    has_gate: !gate ? 0 : gate.tensor.dim(0) === 1 ? 1 : 2,
+    rows_per_batch: gate ? m / gate.tensor.dim(0) : 1,
+    gate_offset: gate ? gate.index * n : 0,
+    gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
+  };
+}
+
 /** One of several weights of the same input. */
-export interface WeightOfMany extends Pick<GemmOptions, "scale" | "bias"> {
+export interface WeightOfMany extends Pick<GemmOptions, "scale" | "bias" | "precision"> {
   readonly w: Operand;
 }
 
@@ -203,12 +210,14 @@ const buffersFor = (weights: number) => 4 * weights + 3;
  * allow too few buffers.
  */
 export function planTogether(gpu: Gpu, x: Operand, weights: readonly WeightOfMany[]): GemmPlan | undefined {
-  const [{ w, scale, bias }] = weights as [WeightOfMany];
+  const [{ w, scale, bias, precision }] = weights as [WeightOfMany];
   const room = gpu.device.limits.maxStorageBuffersPerShaderStage;
   if (weights.length > MOST_WEIGHTS || buffersFor(weights.length) > room) return undefined;
-  const plan = planGemm(gpu, x, w, { scale }), form = formsOf(gpu, plan.variant).w;
+  const plan = planGemm(gpu, x, w, { scale, precision }), form = formsOf(gpu, plan.variant).w;
   const fits = (one: WeightOfMany) =>
     one.w.shape.join() === w.shape.join() && !one.scale === !scale && !one.bias === !bias &&
+    one.precision === precision &&
+    one.precision === precision &&
     (one.w instanceof PackedOperand ? isSameForm(one.w.form, form!) : isBindable(gpu, one.w));
   return plan.variant?.by === "panels" && weights.every(fits) ? plan : undefined;
 }
@@ -221,8 +230,7 @@ export function recordTogether(
   weights: readonly WeightOfMany[],
   outputs: readonly Tensor[],
 ): void {
-  const { m, n, k } = problem, none = gpu.placeholder, forms = formsOf(gpu, variant);
-  const [{ scale, bias }] = weights as [WeightOfMany];
+  const none = gpu.placeholder, forms = formsOf(gpu, variant);
   const { kernel, workgroups: [across, ...others] } = gemmLaunch(gpu, problem, variant, {
     activation: "none",
     ofWeights: outputs.map(({ format }) => format === f16 ? "f16" : "f32"),
@@ -235,11 +243,7 @@ export function recordTogether(
     ]);
     gpu.run(kernel, {
       buffers: { x: input.tensor, ...input.scale && { x_scale: input.scale }, ...Object.fromEntries(own) },
-      params: {
-        ...{ m, n, first: 0, columns: n, k4: k / 4, activation: ACTIVATIONS.none },
-        ...{ has_scale: scale ? 1 : 0, has_bias: bias ? 1 : 0, has_residual: 0 },
-        ...{ has_gate: 0, rows_per_batch: 1, gate_offset: 0, gate_stride: 0 },
-      },
+      params: paramsOf(problem, weights[0]!),
       workgroups: [across * weights.length, ...others],
     });
   });

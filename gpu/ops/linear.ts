@@ -13,6 +13,7 @@ import {
   recordGemm,
   recordTogether,
   sharedForms,
+  type WeightOfMany,
 } from "./gemm.ts";
 import { transposeHalves } from "./transpose_halves.ts";
 import { type Operand, packedAway, PackedOperand, plainOperand } from "./packed_operand.ts";
@@ -94,8 +95,7 @@ export function linearHalves(gpu: Gpu, x: Operand, w: Operand, options: GemmOpti
 export const isInHalves = (gpu: Gpu, x: Operand, w: Operand): boolean => writesHalves(planGemm(gpu, x, w, {}).variant);
 
 /** One of several layers of the same input. */
-export interface SharingLayer extends Pick<GemmOptions, "scale" | "bias"> {
-  readonly w: Operand;
+export interface SharingLayer extends WeightOfMany {
   /** As {@link linearHalves}. */
   readonly halves?: boolean | undefined;
 }

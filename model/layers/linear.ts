@@ -153,12 +153,8 @@ export class Linear {
     layers: readonly { readonly to: Linear; readonly halves?: boolean }[],
   ): Tensor[] {
     for (const { to } of layers) to.#packFor(gpu, rowsOf(x));
-    if (layers.some(({ to }) => to.exact)) {
-      return layers.map(({ to, halves }) => halves ? to.applyHalves(gpu, x) : to.apply(gpu, x));
-    }
     const held = layers.every(({ to }) => to.weight instanceof PackedOperand || gpu.lists && to.replace !== undefined);
-    const all = layers.map(({ to: { weight: w, scale, bias }, halves }) => ({ w, scale, bias, halves }));
-    return linearTogether(gpu, x, all, held);
+    return linearTogether(gpu, x, layers.map(({ to, halves }) => ({ w: to.weight, ...to.#with(), halves })), held);
   }
 
   /** As {@link apply}, for an output that only `next` reads, in the form that it reads fastest. */

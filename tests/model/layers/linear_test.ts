@@ -104,6 +104,12 @@ testVariants("several layers of one input give bit for bit what they give alone"
         assertEquals(made[i]!.format, alone.format);
         assertEquals(await gpu.readBytes(made[i]!), await gpu.readBytes(alone), `layer ${i}`);
       }
+      // Those that need f32 are not joined with others.
+      const [first, ...others] = wanted, exact = new Linear(layers[0]!.weight, layers[0]!.bias, true, layers[0]!.scale);
+      for (const mixed of [[{ ...first!, to: exact }, ...others], [...others, { ...first!, to: exact }]]) {
+        const made = Linear.applyAll(gpu, x, mixed), at = mixed.findIndex(({ to }) => to === exact);
+        assertEquals(await gpu.readBytes(made[at]!), await gpu.readBytes(exact.apply(gpu, x)));
+      }
     });
   }
 });
