@@ -217,7 +217,6 @@ export function planTogether(gpu: Gpu, x: Operand, weights: readonly WeightOfMan
   const fits = (one: WeightOfMany) =>
     one.w.shape.join() === w.shape.join() && !one.scale === !scale && !one.bias === !bias &&
     one.precision === precision &&
-    one.precision === precision &&
     (one.w instanceof PackedOperand ? isSameForm(one.w.form, form!) : isBindable(gpu, one.w));
   return plan.variant?.by === "panels" && weights.every(fits) ? plan : undefined;
 }
