@@ -129,7 +129,7 @@ export function takesHalves(gpu: Gpu, dim: number, heads: number): boolean {
  */
 export function heldKeys(gpu: Gpu, x: Tensor, heads: number): Tensor {
   const variant = forwardVariant(gpu, { headDim: headDimOf(gpu, x, heads), plan: false });
-  return !gpu.tape && holdsHalves(variant) ? packedHalves(gpu, { heads }, x) : x;
+  return !gpu.tape && holdsHalves(variant) ? packedHalves(gpu, { heads }, [{ x }])[0]! : x;
 }
 
 /** Options of {@link attentionBackward}. */

@@ -76,12 +76,13 @@ export function runForward(
       const exact = variant.kernel === "tiled" || variant.kernel === "matrix" && variant.tile.sums === "f32";
       const shift = exact || lse ? undefined : sumRows(gpu, tensors.k);
       if (exact || variant.kernel === "matrix" && variant.tile.sums === "f16") {
-        return launch({ q, k: packedHalves(gpu, pattern, tensors.k, shift), v: packedHalves(gpu, pattern, tensors.v) });
+        const [k, v] = packedHalves(gpu, pattern, [{ x: tensors.k, shift }, { x: tensors.v }]);
+        return launch({ q, k: k!, v: v! });
       }
       const { scale = 1 / Math.sqrt(headDim) } = pattern;
       const values = variant.kernel === "dot"
         ? packedValues(gpu, pattern, tensors.v)
-        : { y: packedHalves(gpu, pattern, tensors.v), scales: undefined };
+        : { y: packedHalves(gpu, pattern, [{ x: tensors.v }])[0]!, scales: undefined };
       const queries = packedInt8(gpu, pattern, q, { factor: scale * Math.LOG2E, more: rows });
       const keys = packedInt8(gpu, pattern, tensors.k, { rows: values.y.dim(2), shift });
       launch(

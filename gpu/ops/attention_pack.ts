@@ -21,7 +21,7 @@ function packing(gpu: Gpu, pattern: AttentionPattern, x: Tensor, rows: number, e
   return {
     ...{ batch, chosen, headDim },
     kernel: { headDim, plan: plan !== undefined },
-    buffers: { x, head_ids, ...plan && { order: plan.order } },
+    buffers: { head_ids, ...plan && { order: plan.order } },
     params: { ...params, tokens, rows, ...orderStrides(plan) },
     workgroups: [Math.ceil(rows * headDim / each / PACK_THREADS), chosen, batch] as const,
   };
@@ -32,22 +32,35 @@ function keyRows({ plan }: AttentionPattern, k: Tensor): number {
   return plan?.keySlots ?? plan?.order.dim(1) ?? k.dim(1);
 }
 
+/** Keys or values to pack to f16. */
+export interface HalfOperand {
+  /** [batch, keys, heads · head dim], f32; or f16, without a shift */
+  readonly x: Tensor;
+  /** [batch, heads · head dim], f32: the sums over all tokens, whose mean is subtracted first */
+  readonly shift?: Tensor | undefined;
+}
+
 /**
- * Keys or values in f16. Numbers that f16 cannot hold are clamped.
+ * Keys, values or both in f16. Numbers that f16 cannot hold are clamped.
  *
- * @param x [batch, keys, heads · head dim], f32; or f16, without a shift
- * @param shift [batch, heads · head dim], f32: the sums over all tokens, whose mean is subtracted first
- * @returns [batch, chosen heads, keys or slots of keys, head dim]
+ * @param operands of one shape; one may be shifted
+ * @returns of each [batch, chosen heads, keys or slots of keys, head dim]
  */
-export function packedHalves(gpu: Gpu, pattern: AttentionPattern, x: Tensor, shift?: Tensor): Tensor {
-  const rows = keyRows(pattern, x);
-  const { kernel, batch, chosen, headDim, buffers, ...rest } = packing(gpu, pattern, x, rows, 8);
-  const y = gpu.tensor([batch, chosen, rows, headDim], "f16");
-  gpu.run(packHalves({ ...kernel, shifted: shift !== undefined, halves: isHalves(x) }), {
-    buffers: { ...buffers, ...shift && { sums: shift }, y },
+export function packedHalves(gpu: Gpu, pattern: AttentionPattern, operands: readonly HalfOperand[]): Tensor[] {
+  const [{ x: first }] = operands as [HalfOperand], rows = keyRows(pattern, first);
+  const { kernel, batch, chosen, headDim, buffers, ...rest } = packing(gpu, pattern, first, rows, 8);
+  const packed = operands.map(() => gpu.tensor([batch, chosen, rows, headDim], "f16"));
+  const shift = operands.find(({ shift }) => shift)?.shift;
+  const kinds = operands.map(({ x, shift }) => ({ shifted: shift !== undefined, halves: isHalves(x) }));
+  gpu.run(packHalves({ ...kernel, operands: kinds }), {
+    buffers: {
+      ...buffers,
+      ...shift && { sums: shift },
+      ...Object.fromEntries(operands.flatMap(({ x }, i) => [[`x${i}`, x], [`y${i}`, packed[i]!]])),
+    },
     ...rest,
   });
-  return y;
+  return packed;
 }
 
 /** Whether a tensor is in f16. */
@@ -81,7 +94,7 @@ export function packedInt8(
   const room = rows + more;
   const y = gpu.tensor([batch, chosen, room, headDim], "i8"), scales = gpu.tensor([batch, chosen, room]);
   gpu.run(packInt8({ ...kernel, by: "row", shifted: shift !== undefined }), {
-    buffers: { ...buffers, ...shift && { sums: shift }, y, scales },
+    buffers: { ...buffers, x, ...shift && { sums: shift }, y, scales },
     params: { ...params, room, factor },
     ...rest,
   });
@@ -99,7 +112,7 @@ export function packedValues(gpu: Gpu, pattern: AttentionPattern, x: Tensor): { 
   const { kernel, batch, chosen, headDim, buffers, params, ...rest } = packing(gpu, pattern, x, rows, 16);
   const y = gpu.tensor([batch, chosen, rows, headDim], "i8"), tops = largestOfRows(gpu, x);
   gpu.run(packInt8({ ...kernel, by: "channel", shifted: false }), {
-    buffers: { ...buffers, tops, y },
+    buffers: { ...buffers, x, tops, y },
     params: { ...params, room: rows, factor: 1 },
     ...rest,
   });

@@ -15,15 +15,15 @@ fn packed(a: vec4f, b: vec4f) -> vec4u { return vec4u(four_halves(a), four_halve
 /** WGSL: converts eight numbers to f16. Numbers that f16 cannot hold are clamped. */
 export const PACKED = FOUR_HALVES + EIGHT;
 
-/** How f16 keys and values are packed. */
-interface HalfPacking extends Packing {
+/** How keys or values are packed to f16. */
+interface HalfPacking {
   /** Whether the mean of all tokens is subtracted first. */
   readonly shifted: boolean;
   /** Whether they are in f16 already. */
   readonly halves: boolean;
 }
 
-/** A kernel that packs an operand. Only the heads that are computed are packed, head by head. */
+/** A kernel that packs operands. Only the heads that are computed are packed, head by head. */
 interface Packing {
   readonly headDim: number;
   /** Rows are in the order of a plan's slots, not of tokens. */
@@ -47,33 +47,44 @@ const ofChannels = ({ headDim }: Packing, array: string, first: string, i: numbe
 const lessMean = (packing: Packing, first: string, i: number) =>
   ` - ${ofChannels(packing, "sums", first, i)} / f32(p.tokens)`;
 
-/** Packs keys or values to f16, for kernels that hold operands in f16. Each is packed once and then read many times. */
-export const packHalves = memo(({ shifted, halves, ...packing }: HalfPacking): KernelSource => {
-  const { headDim, plan } = packing;
-  const number = (i: number) => `x[source + 2u * eight + ${i}u]${shifted ? lessMean(packing, "2u * eight", i) : ""}`;
-  return {
-    name: `attention_pack_${headDim}${plan ? "_plan" : ""}${shifted ? "_shifted" : ""}${halves ? "_halves" : ""}`,
-    buffers: {
-      ...{ x: read(halves ? "vec4u" : "vec4f"), head_ids: read("u32") },
-      ...plan && { order: read("u32") },
-      /** [batch, heads · head dim]: the sums of all tokens */
-      ...shifted && { sums: read("vec4f") },
-      /** [batch, chosen heads, rows, head dim] */
-      y: write("vec4u"),
-      ...!halves && clampedBuffer,
-    },
-    params: PARAMS,
-    workgroupSize: [PACK_THREADS, 1, 1],
-    declarations: halves ? "" : countedHalves("keys and values of attention") + EIGHT,
-    body: `  let row = gid.x / ${headDim / 8}u;
+/**
+ * Packs keys, values or both to f16, for kernels that hold operands in f16. Each is packed once and then read many times.
+ *
+ * @param operands at most one is shifted
+ */
+export const packHalves = memo(
+  ({ operands, ...packing }: Packing & { readonly operands: readonly HalfPacking[] }): KernelSource => {
+    const { headDim, plan } = packing, all = operands.every(({ halves }) => halves);
+    const four = (x: string, i: number, shifted: boolean) =>
+      `${x}[source + 2u * eight + ${i}u]${shifted ? lessMean(packing, "2u * eight", i) : ""}`;
+    const eight = ({ shifted, halves }: HalfPacking, x: string) =>
+      halves ? `${x}[source / 2u + eight]` : `packed(${four(x, 0, shifted)}, ${four(x, 1, shifted)})`;
+    return {
+      name: `attention_pack_${headDim}${plan ? "_plan" : ""}${
+        operands.map(({ shifted, halves }) => `_${shifted ? "shifted" : halves ? "halves" : "f32"}`).join("")
+      }`,
+      buffers: {
+        ...Object.fromEntries(operands.map(({ halves }, i) => [`x${i}`, read(halves ? "vec4u" : "vec4f")])),
+        head_ids: read("u32"),
+        ...plan && { order: read("u32") },
+        /** [batch, heads · head dim]: the sums of all tokens */
+        ...operands.some(({ shifted }) => shifted) && { sums: read("vec4f") },
+        /** [batch, chosen heads, rows, head dim] */
+        ...Object.fromEntries(operands.map((_, i) => [`y${i}`, write("vec4u")])),
+        ...!all && clampedBuffer,
+      },
+      params: PARAMS,
+      workgroupSize: [PACK_THREADS, 1, 1],
+      declarations: all ? "" : countedHalves("keys and values of attention") + EIGHT,
+      body: `  let row = gid.x / ${headDim / 8}u;
   if (row >= p.rows) { return; }
   let eight = gid.x % ${headDim / 8}u;
 ${place(packing, "row", "p.rows")}
-  y[packed_row * ${headDim / 8}u + eight] = ${
-      halves ? "x[source / 2u + eight]" : `packed(${number(0)}, ${number(1)})`
-    };`,
-  };
-});
+  let at = packed_row * ${headDim / 8}u + eight;
+${operands.map((operand, i) => `  y${i}[at] = ${eight(operand, `x${i}`)};`).join("\n")}`,
+    };
+  },
+);
 
 /** What an i8 operand is divided by before it is rounded: the largest magnitude of each row, or of each channel. */
 export type ScaledBy = "row" | "channel";
