@@ -54,15 +54,20 @@ export interface SelectedTiles {
   readonly pass: number;
   readonly layer: number;
   readonly heads: readonly number[];
-  /** [heads], u32: the same heads */
+  /** [heads], u32: the same heads, each with its kind in the tables (see `headOfKind`) */
   readonly only: Tensor;
   /** [all heads, runs, 2], u32, as `selectTiles` gives them. They are freed after the call, unless they are kept. */
   readonly runs: Tensor;
   readonly layout: TileLayout;
   readonly budget: TileBudget;
-  /** The grid and its tiles, as the layout has them. */
+  /** What the tables have, for each of the heads. */
+  readonly kinds: readonly SelectedKind[];
+}
+
+/** How a head selects tiles. */
+export interface SelectedKind {
   readonly tiled: TiledGrid;
-  /** The number of key tiles of each query tile, as the budget has it. */
+  /** The number of key tiles of each query tile. */
   readonly keep: readonly number[];
 }
 

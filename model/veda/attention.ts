@@ -27,14 +27,14 @@ export interface VedaAttentionOptions {
   readonly scores?: VedaScores;
   /** The layers that use full attention. */
   readonly denseLayers?: ReadonlySet<number>;
-  /** As in `AttentionTask`. It is told of heads of one kind at a time. */
-  readonly onTiles?: AttentionTask["onTiles"];
 }
 
 /** The step and the pass that attention is recorded for. */
 export interface PassOfStep {
   readonly step: number;
   readonly pass: number;
+  /** As in `AttentionTask`. */
+  readonly onTiles?: AttentionTask["onTiles"];
 }
 
 /** For each layer, its heads in groups of one pattern; without a pattern, they use full attention. */
@@ -79,7 +79,7 @@ export class VedaAttention implements Disposable {
    * @param at random tiles differ from step to step
    */
   some(heads: readonly (readonly number[])[], dense = false, at: PassOfStep = { step: 0, pass: 0 }): SomeHeads {
-    const { gpu, options: { scores = { terms: MASS_TERMS }, onTiles } } = this, groups = this.#groupsOf(heads, dense);
+    const { gpu, options: { scores = { terms: MASS_TERMS } } } = this, groups = this.#groupsOf(heads, dense);
     return (q, k, v, layer, into) => {
       for (const { of: pattern, heads, only } of groups[layer]!) {
         gpu.scope(() => {
@@ -91,8 +91,8 @@ export class VedaAttention implements Disposable {
                 : pattern.scores(q, k, { ...scores, projections: scores.projections?.[layer] }, only);
               return pattern.select(scored, only);
             });
-            const { layout, budget, kinds: [kind] } = pattern, { tiled, keep } = kind!;
-            onTiles?.({ ...at, layer, heads, only, runs, layout, budget, tiled, keep });
+            const { layout, budget } = pattern, kinds = heads.map((head) => this.#kindOf(layer, head)!);
+            at.onTiles?.({ ...at, layer, heads, only, runs, layout, budget, kinds });
             pattern.attend(q, k, v, runs, { only, into });
           }
         });
@@ -136,13 +136,12 @@ export class VedaAttention implements Disposable {
   }
 
   #patternOf(kind: TileKind): TileAttention {
-    const { gpu, config, layout, options: { onTiles, scores, shapes: { choices } } } = this;
+    const { gpu, config, layout, options: { scores, shapes: { choices } } } = this;
     const made = this.#patterns.get(kind);
     if (made) return made;
     const all = () => choices.flatMap((heads, layer) => [...heads].map((_, head) => this.#kindOf(layer, head)));
-    // Who observes selections is told of one kind at a time. Random scores depend on the number of tiles.
-    const alone = onTiles !== undefined || scores === "random";
-    const kinds = alone
+    // Random scores depend on the number of tiles.
+    const kinds = scores === "random"
       ? [kind]
       : kindsTogether([...new Set(all().filter((kind) => kind !== undefined))]).find((kinds) => kinds.includes(kind))!;
     const pattern = this.#held.use(new TileAttention(gpu, config, layout, kinds));

@@ -172,12 +172,12 @@ export function vedaHeads(given: VedaOptions = {}): SomeHeadsMethod {
       const denseLayers = denseLayersFor(options, shape);
       using cleanUp = new DisposableStack();
       const scores = scoresOf(options.scores, scorer, cleanUp.use(new TensorOwner(gpu)));
-      const settings = { shapes, keep, denseLayers, scores, ...onTiles && { onTiles } };
+      const settings = { shapes, keep, denseLayers, scores };
       const passes = cleanUp.use(new Passes(task, (layout) => new VedaAttention(gpu, shape, layout, settings)));
       const held = cleanUp.move();
       return Promise.resolve({
         unobserved: !onTiles,
-        at: (step, pass, heads) => passes.of(pass).some(heads, step < denseSteps, { step, pass }),
+        at: (step, pass, heads) => passes.of(pass).some(heads, step < denseSteps, { step, pass, onTiles }),
         pairs: (step, pass, layer, head) => passes.of(pass).pairs(layer, head, step < denseSteps),
         [Symbol.dispose]: () => held.dispose(),
       });

@@ -120,9 +120,10 @@ export class TileRecorder implements Disposable {
   }
 
   #observe(selected: SelectedTiles, layers: number, steps: number): void {
-    const { step, pass, layer, tiled: { tiles }, runs } = selected;
+    const { step, pass, layer, kinds, runs } = selected;
     if (pass !== 0) return;
-    this.#every ??= everyOf(this.#heads * tiles.length * Math.ceil(tiles.length / 8), { layers, steps, from: step });
+    const most = Math.max(...kinds.map(({ tiled: { tiles } }) => tiles.length));
+    this.#every ??= everyOf(this.#heads * most * Math.ceil(most / 8), { layers, steps, from: step });
     const { from, steps: everyStep, layers: everyLayer } = this.#every;
     if ((step - from) % everyStep !== 0 || layer % everyLayer !== 0) return;
     this.#owner.adopt(runs);
@@ -138,17 +139,17 @@ export class TileRecorder implements Disposable {
     }
   }
 
-  async #read({ step, layer, heads, runs, budget, tiled, keep }: SelectedTiles): Promise<void> {
-    const name = `${step}.${layer}`, shape = this.#shapeOf(tiled.shape), { tiles } = tiled;
-    const all = new Uint32Array(await this.gpu.readBytes(runs)), width = Math.ceil(tiles.length / 8);
+  async #read({ step, layer, heads, runs, budget, kinds }: SelectedTiles): Promise<void> {
+    const name = `${step}.${layer}`, all = new Uint32Array(await this.gpu.readBytes(runs));
     this.#owner.free(runs);
     const kept = this.#kept.get(name) ?? {
       shapes: new Uint8Array(this.#heads).fill(NONE),
       bits: Array.from({ length: this.#heads }, () => new Uint8Array()),
     };
     this.#kept.set(name, kept);
-    const tileAt = new Map(tiles.map(({ first }, tile) => [first, tile]));
-    for (const head of heads) {
+    for (const [i, head] of heads.entries()) {
+      const { keep, tiled: { shape, tiles } } = kinds[i]!, width = Math.ceil(tiles.length / 8);
+      const tileAt = new Map(tiles.map(({ first }, tile) => [first, tile]));
       const bits = new Uint8Array(tiles.length * width);
       let run = head * budget.runs;
       for (const [row, count] of keep.entries()) {
@@ -158,7 +159,7 @@ export class TileRecorder implements Disposable {
         }
         run += count + (budget.kept ? 1 : 0);
       }
-      kept.shapes[head] = shape;
+      kept.shapes[head] = this.#shapeOf(shape);
       kept.bits[head] = bits;
     }
   }

@@ -6,7 +6,7 @@ import type { Tensor } from "../../../gpu/tensor.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { everyHead, wholeAttention } from "../../../model/attention/head_groups.ts";
 import { type TokenLayout, validTokens } from "../../../model/attention/layout.ts";
-import type { AttentionTask } from "../../../model/attention/method.ts";
+import type { AttentionTask, SelectedTiles } from "../../../model/attention/method.ts";
 import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
 import { VedaAttention } from "../../../model/veda/attention.ts";
 import { budget, defaultKeep } from "../../../model/veda/budget.ts";
@@ -240,54 +240,69 @@ testVariants("heads of one shape may have budgets of their own", async ({ gpu, b
 });
 
 /** Shapes of 9, 12 and 18 tiles; a fourth has so many that its heads are computed apart. */
-const SEVERAL: TileShapes = {
+const SEVERAL = {
   shapes: [[4, 2, 2], [1, 4, 4], [1, 16, 1], [16, 1, 1]],
   choices: [Uint8Array.of(0, 1, 2), Uint8Array.of(2, 2, 0), Uint8Array.of(1, 0, 3)],
   budgets: [Float32Array.of(0.5, 1, 2), Float32Array.of(0.75, 1.5, 1), Float32Array.of(2, 0.5, 1)],
-};
+} satisfies TileShapes;
+
+/** The same shape and budget for all heads: those of one head. */
+function ofAll({ shapes, choices, budgets }: typeof SEVERAL, layer: number, head: number): TileShapes {
+  return {
+    shapes,
+    choices: choices.map((each) => each.map(() => choices[layer]![head]!)),
+    budgets: budgets.map((each) => each.map(() => budgets[layer]![head]!)),
+  };
+}
 
 testVariants("heads of several tiles and budgets give at once what they give one by one", async ({ gpu }) => {
   const { scorer } = randomScorer(), trained = { ...scorer, layers: [...scorer.layers, scorer.layers[0]!] };
   using owner = new TensorOwner(gpu);
   const scored = { projections: uploadScorer(owner, trained), terms: { count: true, second: true } };
-  const every = everyHead({ layers: 3, heads: HEADS });
-  // With a known frame, shapes have different numbers of tiles that are always selected.
-  for (
-    const { groups = [1, 1, 2], scores, ...more } of [
-      { kept: 0 },
-      { kept: 0, scores: scored },
-      { kept: 7, length: 5, scores: scored },
-      { kept: 0, known: 1, groups: [3, 2, 3] },
-    ] as (Partial<TokenLayout> & { kept: number; groups?: number[]; scores?: typeof scored })[]
-  ) {
-    const layout: TokenLayout = { grid: GRID, ...more }, { tensors } = operands(gpu, layout);
-    const options = { shapes: SEVERAL, keep: 0.3, ...scores && { scores } };
-    let told = 0;
-    using together = new VedaAttention(gpu, CONFIG, layout, options);
-    using apart = new VedaAttention(gpu, CONFIG, layout, { ...options, onTiles: () => told++ });
+  const cases: [layout: Omit<TokenLayout, "grid">, groups: number[], scores?: typeof scored][] = [
+    [{ kept: 0 }, [1, 1, 2]],
+    [{ kept: 0 }, [1, 1, 2], scored],
+    [{ kept: 7, length: 5 }, [1, 1, 2], scored],
+    // Shapes have different numbers of tiles that show the known frame.
+    [{ kept: 0, known: 1 }, [3, 2, 3]],
+  ];
+  for (const [tokens, groups, scores] of cases) {
+    const layout = { grid: GRID, ...tokens }, { tensors } = operands(gpu, layout);
+    const options = { keep: 0.3, ...scores && { scores } };
+    /** The output, and by head the first slots of the selected tiles, row by row. */
+    const attended = async (veda: VedaAttention, layer: number, heads = everyHead({ layers: 3, heads: HEADS })) => {
+      const seen: SelectedTiles[] = [], runs: Tensor[] = [];
+      const onTiles = (selected: SelectedTiles) => {
+        seen.push(selected);
+        runs.push(owner.adopt(selected.runs));
+      };
+      const at = { step: 0, pass: 0, onTiles };
+      const y = gpu.scope(() => wholeAttention(gpu, layout, veda.some(heads, false, at))(...tensors, layer));
+      const numbers = await gpu.read(y), tiles: number[][] = [];
+      for (const { heads, kinds, budget, runs } of seen) {
+        const all = new Uint32Array(await gpu.readBytes(runs));
+        for (const [i, head] of heads.entries()) {
+          const rows = kinds[i]!.keep.reduce((sum, count) => sum + count + (budget.kept ? 1 : 0), 0);
+          tiles[head] = [...all.subarray(head * budget.runs * 2, (head * budget.runs + rows) * 2)];
+        }
+      }
+      owner.free(...runs);
+      gpu.release(y);
+      return { y: numbers, tiles, groups: seen.length };
+    };
+    using together = new VedaAttention(gpu, CONFIG, layout, { shapes: SEVERAL, ...options });
     for (let layer = 0; layer < 3; layer++) {
-      const read = async (veda: VedaAttention, heads: readonly (readonly number[])[]) => {
-        const y = gpu.scope(() => wholeAttention(gpu, layout, veda.some(heads))(...tensors, layer));
-        const numbers = await gpu.read(y);
-        gpu.release(y);
-        return numbers;
-      };
-      told = 0;
-      const expected = await read(apart, every);
-      assertEquals(told, HEADS, "who observes is told of each kind");
-      const { run } = gpu, launched: string[] = [];
-      gpu.run = (kernel, dispatch) => {
-        launched.push(kernel.name);
-        run.call(gpu, kernel, dispatch);
-      };
-      const found = await read(together, every);
-      gpu.run = run;
-      assertEquals(launched.filter((name) => name.startsWith("tile_selection")).length, groups[layer]);
-      const what = `layer ${layer}, ${JSON.stringify(more)}`;
-      assert(found.every(Number.isFinite), what);
-      assertEquals(found, expected, what);
-      const some = await read(together, [[2], [1, 2], [0]]);
-      for (const head of [[2], [1, 2], [0]][layer]!) assertEquals(ofHead(some, head), ofHead(expected, head), what);
+      const found = await attended(together, layer), what = `layer ${layer}, ${JSON.stringify(tokens)}`;
+      assert(found.y.every(Number.isFinite), what);
+      assertEquals(found.groups, groups[layer]);
+      for (let head = 0; head < HEADS; head++) {
+        using apart = new VedaAttention(gpu, CONFIG, layout, { shapes: ofAll(SEVERAL, layer, head), ...options });
+        const alone = await attended(apart, layer);
+        assertEquals(ofHead(found.y, head), ofHead(alone.y, head), `${what}, head ${head}`);
+        assertEquals(found.tiles[head], alone.tiles[head], `${what}, head ${head}`);
+      }
+      const heads = [[2], [1, 2], [0]], some = await attended(together, layer, heads);
+      for (const head of heads[layer]!) assertEquals(ofHead(some.y, head), ofHead(found.y, head), what);
     }
     for (const tensor of tensors) gpu.release(tensor);
   }

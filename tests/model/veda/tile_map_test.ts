@@ -28,7 +28,7 @@ Deno.test("a map has the tiles that heads selected, and nothing where they selec
         { first: 0, count: 23 },
       ]).flat().flatMap(({ first, count }) => [first, count]);
       return {
-        ...{ heads, layout, budget, tiled, keep },
+        ...{ heads, layout, budget, kinds: heads.map(() => ({ tiled, keep })) },
         only: gpu.upload(Uint32Array.from(heads), [heads.length], "u32"),
         runs: gpu.upload(Uint32Array.from(runs), [HEADS, budget.runs, 2], "u32"),
       };
