@@ -227,8 +227,13 @@ export class Gpu extends Scopes {
    *
    * @param works record without waiting; their tensors belong to scopes of their own
    * @param memory "none": their tensors have no memory. This is for work that leaves nothing behind that is used later
+   * @param waits whether the caller does nothing meanwhile, so that this thread may compile, too
    */
-  async compileAhead(works: Iterable<() => unknown>, memory: "taken" | "none" = "taken"): Promise<void> {
+  async compileAhead(
+    works: Iterable<() => unknown>,
+    memory: "taken" | "none" = "taken",
+    waits = true,
+  ): Promise<void> {
     const listing = this.#recorder.listing = new Set();
     this.#takesMemory = memory === "taken";
     try {
@@ -243,7 +248,7 @@ export class Gpu extends Scopes {
       this.#recorder.listing = undefined;
       this.#takesMemory = true;
     }
-    await this.#recorder.pipelines.compileAhead(listing);
+    await this.#recorder.pipelines.compileAhead(listing, waits && this.settings.description.source === "dawn");
   }
 
   /** Whether {@link compileAhead} runs work now, whose kernels do not run: tensors keep what they had. */

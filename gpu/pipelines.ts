@@ -6,6 +6,14 @@ const MAX_STORAGE_BUFFERS = 16;
 /** The number of bind groups that are cached. A forward pass of Wan 1.3B needs some hundreds. */
 const MAX_GROUPS = 8192;
 
+/**
+ * The threads with which Dawn compiles the kernels of a device, however many cores there are. On native Deno, none does:
+ * nothing is compiled ahead there.
+ */
+const COMPILING_THREADS = 2;
+/** Kernels of matrix units take NVIDIA's compiler so many times as long as others of the same length. */
+const MATRIX_COST = 4;
+
 interface Pipeline {
   readonly id: number;
   readonly pipeline: GPUComputePipeline;
@@ -43,10 +51,16 @@ export class Pipelines {
   /**
    * Compiles kernels, several at once where the WebGPU implementation can. One that does not compile is left out:
    * {@link get} then reports why.
+   *
+   * @param helps whether this thread compiles some of them, too
    */
-  async compileAhead(kernels: Iterable<KernelSource>): Promise<void> {
+  async compileAhead(kernels: Iterable<KernelSource>, helps: boolean): Promise<void> {
+    const left = [...kernels].filter((kernel) => !this.#pipelines.has(kernel)).sort((a, b) => costOf(b) - costOf(a));
+    const own = helps ? shareOf(left) : new Set<KernelSource>();
+    // Whatever this thread compiles comes last, because nothing else begins meanwhile.
+    const ordered = [...left.filter((kernel) => !own.has(kernel)), ...own];
     await Promise.all(
-      [...kernels].filter((kernel) => !this.#pipelines.has(kernel)).map(async (kernel) => {
+      ordered.map(async (kernel) => {
         this.device.pushErrorScope("validation");
         let prepared;
         try {
@@ -56,7 +70,9 @@ export class Pipelines {
           return;
         }
         const { descriptor, ...made } = prepared;
-        const compiling = this.device.createComputePipelineAsync(descriptor).catch(() => undefined);
+        const compiling = own.has(kernel)
+          ? this.device.createComputePipeline(descriptor)
+          : this.device.createComputePipelineAsync(descriptor).catch(() => undefined);
         // A lost device has no scopes. What is recorded next says so.
         const error = this.device.popErrorScope().catch(() => undefined), pipeline = await compiling;
         if (!await error && pipeline) this.#pipelines.set(kernel, { ...made, pipeline });
@@ -141,4 +157,24 @@ export class Pipelines {
     const paramBytes = Math.max(16, Object.keys(kernel.params).length * 4);
     return { id: this.#nextId++, descriptor, layout, paramBytes, names };
   }
+}
+
+/** About how long a kernel compiles, in no unit. */
+function costOf({ declarations = "", body, matrix = false }: KernelSource): number {
+  return (declarations.length + body.length) * (matrix ? MATRIX_COST : 1);
+}
+
+/**
+ * The kernels that one more thread compiles, so that all end at about the same time.
+ *
+ * @param kernels those that take longest first
+ */
+function shareOf(kernels: readonly KernelSource[]): Set<KernelSource> {
+  const costs = Array<number>(COMPILING_THREADS + 1).fill(0), own = new Set<KernelSource>();
+  for (const kernel of kernels) {
+    const least = costs.indexOf(Math.min(...costs));
+    costs[least]! += costOf(kernel);
+    if (least === COMPILING_THREADS) own.add(kernel);
+  }
+  return own;
 }

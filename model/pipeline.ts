@@ -404,7 +404,7 @@ export class VideoPipeline {
     if (!gpu.compilesAhead || !vae.listDecoding || this.#decoded.has(size)) return;
     this.#decoded.add(size);
     const { countsClamps } = gpu;
-    await gpu.compileAhead([() => {
+    const list = () => {
       gpu.countsClamps = true;
       try {
         countNonFinite(gpu, latents);
@@ -412,7 +412,9 @@ export class VideoPipeline {
       } finally {
         gpu.countsClamps = countsClamps;
       }
-    }], "none");
+    };
+    // Steps are recorded meanwhile, in this thread.
+    await gpu.compileAhead([list], "none", false);
   }
 
   /** Decodes latents, with as little memory as it needs to. */

@@ -1,6 +1,7 @@
 /** The kernels of a clip's steps are compiled together, before the first step is recorded. */
 import { assert, assertEquals } from "@std/assert";
 import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
+import { Gpu } from "../../gpu/gpu.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { type GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
@@ -44,12 +45,46 @@ Deno.test("once a prompt is encoded, no kernel is compiled alone, and the decode
   assertEquals(stagesOf(/bias/), new Set(["encode prompt"]));
 });
 
+Deno.test("on Dawn, whose devices have two threads that compile, the thread that waits for a step's kernels compiles, too", async () => {
+  const dry = dryGpu({ precision: "f16", matrixUnits: NVIDIA_MATRIX_UNITS, subgroup: 32 }), { settings } = dry;
+  const gpu = new Gpu(dry.device, { ...settings, description: { ...settings.description, source: "dawn" } });
+  const { createComputePipeline, createComputePipelineAsync } = gpu.device,
+    compiled: [how: string, kernel: string][] = [];
+  let stage = "";
+  gpu.device.createComputePipeline = (descriptor) => {
+    compiled.push([`${stage}, here`, descriptor.label!]);
+    return createComputePipeline(descriptor);
+  };
+  gpu.device.createComputePipelineAsync = (descriptor) => {
+    compiled.push([`${stage}, there`, descriptor.label!]);
+    return createComputePipelineAsync(descriptor);
+  };
+  const pipeline = await VideoPipeline.load(embeddedModelDir(), { gpu });
+  await pipeline.generate({
+    ...{ prompt: "a red circle", width: 512, height: 512, frames: 61, steps: 6 },
+    onProgress: (progress) => ({ stage } = progress),
+  });
+  pipeline.close();
+  const kernelsOf = (how: string) => compiled.filter(([found]) => found === how).map(([, kernel]) => kernel);
+  const [here, there] = [kernelsOf("denoise, here"), kernelsOf("denoise, there")];
+  const large = (kernels: readonly string[]) =>
+    kernels.filter((kernel) => /^(gemm_panels|attention_matrix)/.test(kernel));
+  // Those of the decoder are compiled while steps run, which this thread records.
+  assert(here.length > 0 && !here.some((kernel) => kernel.startsWith("conv3d")), here.join());
+  assert(there.some((kernel) => kernel.startsWith("conv3d")));
+  // A third of what takes longest.
+  assert(
+    large(here).length >= 1 && large(there).length >= 2 * large(here).length - 1,
+    `${large(here)} ${large(there)}`,
+  );
+});
+
 Deno.test("to compile the kernels of text encoder and decoder takes no memory", async () => {
   const peaks = await Promise.all([true, false].map(async (ahead) => {
     const gpu = dryGpu({ precision: "f16", matrixUnits: NVIDIA_MATRIX_UNITS, subgroup: 32 });
     const pipeline = await VideoPipeline.load(embeddedModelDir(), { gpu }), { compileAhead } = gpu;
-    gpu.compileAhead = async (works, memory) => {
-      if (ahead || memory !== "none") await compileAhead.call(gpu, works, memory);
+    gpu.compileAhead = async (works, memory, waits) => {
+      if (ahead || memory !== "none") await compileAhead.call(gpu, works, memory, waits);
     };
     let most = 0;
     await pipeline.generate({
@@ -114,9 +149,9 @@ testVariants("what was compiled ahead leaves the clip as it is", async ({ gpu })
     Object.defineProperty(gpu, "compilesAhead", { value: ahead, configurable: true });
     const pipeline = await VideoPipeline.load(embeddedModelDir(), { gpu }), { compileAhead } = gpu;
     const memories: string[] = [];
-    gpu.compileAhead = async (works, memory = "taken") => {
+    gpu.compileAhead = async (works, memory = "taken", waits) => {
       memories.push(memory);
-      await compileAhead.call(gpu, works, memory);
+      await compileAhead.call(gpu, works, memory, waits);
     };
     try {
       const clip = { prompt: "a red circle", width: 32, height: 16, frames: 5, steps: 2, seed: 1 };
