@@ -81,24 +81,19 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
       "not twice": share("once"),
       "stays itself": share("same"),
     }),
-  // These have fewer prompts, so each of the tables has only settings that share most of theirs.
-  "study, vorta": (all) => fewerTable(all, (name) => /^vorta( dense-steps=\d)?$/.test(name)),
-  "study, veda": (all) =>
-    fewerTable(all, (name) => /^(veda keep=[\d.]+( with budgets of heads)?|second order)$/.test(name)),
-  "study, budgets": (all) => fewerTable(all, (name) => /^(veda|second order)/.test(name) && name.endsWith(BUDGETED)),
   "validation": (all) => validationTable(all, VALIDATION),
   "validation, later": (all) => validationTable(all, `${VALIDATION}-later`),
   "int8": (all) =>
     table(
-      rowsOf(all, ["128", "256", "512"].filter(hasInt8(all)), (name) =>
-        /^(full|vorta( dense-steps=2)?|veda keep.0\.(25|1))(, int8)?$/.test(name)),
+      ["128", "256", "512"].flatMap((size) => {
+        const settings = new Set(all[size]?.run.results.map(({ setting }) => setting));
+        return rowsOf(all, [size], (name) => settings.has(`${name}, int8`) || name.endsWith(", int8"));
+      }),
       {
         ...{ "size": size, "attention": setting },
         ...likeness,
         "smallest PSNR": ({ clips }) => {
-          const all = clips.map(({ psnr }) =>
-            psnr
-          ).filter((x) => typeof x === "number");
+          const all = clips.map(({ psnr }) => psnr).filter((x) => typeof x === "number");
           return all.length === 0 ? "" : Math.min(...all).toFixed(1);
         },
         ...scores,
@@ -153,20 +148,6 @@ const scores: Readonly<Record<string, Column>> = {
   "motion": scoreWithInterval("motion"),
   "all six": scoreWithInterval("all"),
 };
-/** What the name of a setting ends with whose tiles have budgets of heads. */
-const BUDGETED = " with budgets of heads";
-
-/** Of fewer prompts, scores say too little. */
-const LEAST_PROMPTS = 20;
-
-/** Some of the study's settings beside full attention, as far as they have enough prompts. */
-const fewerTable = (all: Readonly<Record<string, Measured>>, takes: (setting: string) => boolean): string =>
-  table(studyRows(all, { least: LEAST_PROMPTS, takes: (name) => name === "full" || takes(name) }), {
-    ...{ "attention": setting, "density": density(1) },
-    "PSNR, dB": likeness["PSNR, dB"]!,
-    ...scores,
-  });
-
 /** Prompts that settings are chosen with, so that the study's prompts are only for the result. */
 const validationTable = (all: Readonly<Record<string, Measured>>, name: string): string =>
   table(rowsOf(all, [name], () => true), {
@@ -175,26 +156,14 @@ const validationTable = (all: Readonly<Record<string, Measured>>, name: string):
     ...scores,
   });
 
-/** Which of the study's settings a table has. */
-interface StudyChoice {
-  /** The fewest prompts that a setting must have; by default the most that any has. */
-  readonly least?: number;
-  readonly takes?: (setting: string) => boolean;
-}
-
-/** The study's settings in its order, over the prompts that all of a table's settings have. */
-function studyRows(all: Readonly<Record<string, Measured>>, { least, takes = () => true }: StudyChoice = {}): Row[] {
+/** The study's settings in its order, of those that have the most prompts. */
+function studyRows(all: Readonly<Record<string, Measured>>): Row[] {
   const names = ["full", ...studySettings().map(({ name }) => name)], { results } = all["512"]?.run ?? { results: [] };
-  const place = (name: string) => names.indexOf(name.replace(BUDGETED, "")) + (name.endsWith(BUDGETED) ? 0.5 : 0);
   const counts = new Map(results.map(({ setting, clips }) => [setting, clips.length]));
-  const enough = least ?? Math.max(0, ...counts.values());
-  return rowsOf(all, ["512"], (name) => place(name) >= 0 && takes(name) && counts.get(name)! >= enough)
-    .sort((a, b) => place(a.setting) - place(b.setting));
+  const most = Math.max(0, ...counts.values());
+  return rowsOf(all, ["512"], (name) => names.includes(name) && counts.get(name) === most)
+    .sort((a, b) => names.indexOf(a.setting) - names.indexOf(b.setting));
 }
-
-/** Whether a size was rendered in int8. */
-const hasInt8 = (all: Readonly<Record<string, Measured>>) => (size: string): boolean =>
-  all[size]?.run.results.some(({ setting }) => setting.endsWith(", int8")) ?? false;
 
 if (import.meta.main) {
   await runAsProgram({
@@ -278,7 +247,8 @@ function rowsOf(
 ): Row[] {
   return sizes.flatMap((size) => {
     const { run, judged, times } = all[size] ?? { run: { results: [] }, judged: {}, times: { results: [] } };
-    const results = run.results.filter(({ setting }) => takes(setting));
+    const results = run.results.filter(({ setting }) => takes(setting))
+      .sort((a, b) => Number(b.setting === "full") - Number(a.setting === "full"));
     const complete = completePrompts({ results }, results.map(({ setting }) => setting));
     const seen = ({ setting }: SettingResult) => judged[slug(setting)] ?? {};
     const prompts = [...complete].filter((prompt) => results.every((result) => seen(result)[prompt]));

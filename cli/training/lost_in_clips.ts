@@ -4,5 +4,5 @@
  */
 export const LOST = {
   good: "at most 3 of 96 shapes and no motion",
-  fair: "up to 11 % of the shapes and 8 % of the motions",
+  fair: "2 of 96 shapes and 3 motions",
 } as const;
