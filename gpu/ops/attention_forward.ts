@@ -74,7 +74,7 @@ export function runForward(
       // Shifting all keys by their mean adds the same number to all scores of a query, so their softmax is the same. Scores
       // that are rounded are then smaller.
       const exact = variant.kernel === "tiled" || variant.kernel === "matrix" && variant.tile.sums === "f32";
-      const shift = exact || lse ? undefined : sumRows(gpu, tensors.k);
+      const shift = exact || lse ? undefined : sumRows(gpu, tensors.k, pattern);
       if (exact || variant.kernel === "matrix" && variant.tile.sums === "f16") {
         const [k, v] = packedHalves(gpu, pattern, [{ x: tensors.k, shift }, { x: tensors.v }]);
         return launch({ q, k: k!, v: v! });

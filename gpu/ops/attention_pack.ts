@@ -110,7 +110,7 @@ export function packedInt8(
 export function packedValues(gpu: Gpu, pattern: AttentionPattern, x: Tensor): { y: Tensor; scales: Tensor } {
   const rows = keyRows(pattern, x);
   const { kernel, batch, chosen, headDim, buffers, params, ...rest } = packing(gpu, pattern, x, rows, 16);
-  const y = gpu.tensor([batch, chosen, rows, headDim], "i8"), tops = largestOfRows(gpu, x);
+  const y = gpu.tensor([batch, chosen, rows, headDim], "i8"), tops = largestOfRows(gpu, x, pattern);
   gpu.run(packInt8({ ...kernel, by: "channel", shifted: false }), {
     buffers: { ...buffers, x, tops, y },
     params: { ...params, room: rows, factor: 1 },
