@@ -68,6 +68,9 @@ export function checkTiles(grid: Grid, shape: TileShape): void {
   );
 }
 
+/** The most slots of all orders together: a binding has at least 128 MiB, and there are kept tokens, too. */
+const MOST_SLOTS = 2 ** 24;
+
 /**
  * Kinds whose heads can be computed together, each with as many first tiles that are always selected, and with tiles of
  * one size. All pairs of so many tiles are scored as the kind with the most has, so none has more than twice as many as
@@ -76,9 +79,11 @@ export function checkTiles(grid: Grid, shape: TileShape): void {
 export function kindsTogether(kinds: readonly TileKind[]): TileKind[][] {
   const together: TileKind[][] = [], count = ({ tiled: { tiles } }: TileKind) => tiles.length;
   for (const kind of kinds.toSorted((a, b) => count(a) - count(b))) {
-    const fits = ([first]: readonly TileKind[]) =>
-      kind.always === first!.always && kind.tiled.capacity === first!.tiled.capacity &&
-      count(kind) <= 2 * count(first!);
+    const fits = (others: readonly TileKind[]) => {
+      const [first] = others as [TileKind];
+      return kind.always === first.always && kind.tiled.capacity === first.tiled.capacity &&
+        count(kind) <= 2 * count(first) && (others.length + 1) * kind.tiled.tokens <= MOST_SLOTS;
+    };
     const others = together.find(fits);
     if (others) others.push(kind);
     else together.push([kind]);
