@@ -35,6 +35,10 @@ export const ENVIRONMENT = {
   HOME: { help: "The user's folder, where caches are on Linux and macOS." },
   LOCALAPPDATA: { help: "The user's cache folder on Windows." },
   XDG_RUNTIME_DIR: { help: "Set to /tmp for GPU drivers where it is not set." },
+  __GL_SHADER_DISK_CACHE: {
+    help:
+      "0: NVIDIA's driver keeps no compiled kernels. Set to 1 for it where it is not set: it would keep none for root.",
+  },
 } as const satisfies Readonly<Record<string, EnvironmentVariable>>;
 
 export type VariableName = keyof typeof ENVIRONMENT;
@@ -42,6 +46,14 @@ export type VariableName = keyof typeof ENVIRONMENT;
 /** The value of a variable; undefined where it is not set. */
 export function variable(name: VariableName): string | undefined {
   return Deno.env.get(name);
+}
+
+/**
+ * What NVIDIA's driver is told where the user says nothing: to keep what it compiled in the user's cache folder. By
+ * default, it does not for root, whom most containers run programs as, so that every process would compile all kernels.
+ */
+export function keptKernels(): Readonly<Record<string, string>> {
+  return variable("__GL_SHADER_DISK_CACHE") === undefined ? { __GL_SHADER_DISK_CACHE: "1" } : {};
 }
 
 /** Runs `call` with variables set, and restores them when it returns, even if it returns a promise that is pending. */

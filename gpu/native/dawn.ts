@@ -1,3 +1,4 @@
+import { keptKernels, withVariables } from "../common/environment.ts";
 import { ALL_FEATURES, type DeviceSource } from "../device/source.ts";
 import { loadDawn } from "./dawn_addon.ts";
 
@@ -27,12 +28,14 @@ export const dawn: DeviceSource = {
   backends: [],
   features: ALL_FEATURES,
   requestAdapter(options) {
-    instance ??= loadDawn().create([
-      `backend=${BACKENDS[Deno.build.os] ?? "vulkan"}`,
-      `enable-dawn-features=${TOGGLES.join(",")}`,
-      `disable-dawn-features=${WITHOUT.join(",")}`,
-    ]);
-    return instance.requestAdapter(options);
+    return withVariables(keptKernels(), () => {
+      instance ??= loadDawn().create([
+        `backend=${BACKENDS[Deno.build.os] ?? "vulkan"}`,
+        `enable-dawn-features=${TOGGLES.join(",")}`,
+        `disable-dawn-features=${WITHOUT.join(",")}`,
+      ]);
+      return instance.requestAdapter(options);
+    });
   },
   // `description` is the driver's name. `device` is the GPU's own name, in lower case with dashes.
   adapterName({ description, device, vendor }) {

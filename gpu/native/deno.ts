@@ -1,4 +1,4 @@
-import { variable, withVariables } from "../common/environment.ts";
+import { keptKernels, variable, withVariables } from "../common/environment.ts";
 import { TilereelError } from "../common/errors.ts";
 import type { DeviceSource } from "../device/source.ts";
 
@@ -25,6 +25,7 @@ export const deno: DeviceSource = {
     return withVariables({
       ...backend !== undefined && { DENO_WEBGPU_BACKEND: backend },
       ...!variable("XDG_RUNTIME_DIR") && { XDG_RUNTIME_DIR: "/tmp" },
+      ...keptKernels(),
     }, () => navigator.gpu.requestAdapter(options));
   },
   adapterName: ({ description, device, vendor }) => description || device || vendor || "unnamed adapter",

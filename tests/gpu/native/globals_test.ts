@@ -23,9 +23,24 @@ const environment = () => Object.entries(Deno.env.toObject()).sort().join();
 const before = environment();
 const adapters = await listAdapters(${JSON.stringify(choice)});
 console.log(adapters.length > 0, environment() === before);`,
-      ["XDG_RUNTIME_DIR", "DENO_WEBGPU_BACKEND"],
+      ["XDG_RUNTIME_DIR", "DENO_WEBGPU_BACKEND", "__GL_SHADER_DISK_CACHE"],
     );
     assertEquals([code, out, err], [0, "true true\n", ""]);
+  });
+}
+
+for (const [said, seen] of [[undefined, "1"], ["0", "0"]]) {
+  Deno.test(`NVIDIA's driver is told to keep compiled kernels, unless the user says otherwise: ${said ?? "nothing"}`, async () => {
+    const { code, out, err } = await runScript(
+      `import { listAdapters } from "${GPU}native/open.ts";
+const seen = new Set(), requested = () => (seen.add(Deno.env.get("__GL_SHADER_DISK_CACHE")), Promise.resolve(null));
+navigator.gpu.requestAdapter = requested;
+${said === undefined ? "" : `Deno.env.set("__GL_SHADER_DISK_CACHE", "${said}");`}
+await listAdapters();
+console.log([...seen].join(), Deno.env.get("__GL_SHADER_DISK_CACHE"));`,
+      ["__GL_SHADER_DISK_CACHE"],
+    );
+    assertEquals([code, out, err], [0, `${seen} ${said}\n`, ""]);
   });
 }
 
