@@ -25,22 +25,22 @@ export const RATES: AllRates =
   {
     matrix: {
       f16: {
-        narrow: { linear: 2.80e14, dense: 2.41e14, sparse: 1.71e14, decode: 1.32 },
-        wide: { linear: 3.26e14, dense: 2.43e14, sparse: 2.00e14, decode: 1.32 },
+        narrow: { linear: 2.81e14, dense: 2.38e14, sparse: 1.70e14, decode: 1.31 },
+        wide: { linear: 3.32e14, dense: 2.42e14, sparse: 1.93e14, decode: 1.31 },
       },
       int8: {
-        narrow: { linear: 4.15e14, dense: 2.48e14, sparse: 1.71e14, decode: 1.30 },
-        wide: { linear: 6.08e14, dense: 2.45e14, sparse: 2.00e14, decode: 1.30 },
+        narrow: { linear: 4.12e14, dense: 2.52e14, sparse: 1.76e14, decode: 1.29 },
+        wide: { linear: 6.05e14, dense: 2.50e14, sparse: 2.02e14, decode: 1.29 },
       },
     },
     threads: {
       f16: {
-        narrow: { linear: 5.02e13, dense: 3.98e13, sparse: 3.21e13, decode: 4.30 },
-        wide: { linear: 5.33e13, dense: 3.91e13, sparse: 3.45e13, decode: 4.30 },
+        narrow: { linear: 5.17e13, dense: 3.99e13, sparse: 3.18e13, decode: 4.25 },
+        wide: { linear: 5.42e13, dense: 3.93e13, sparse: 3.40e13, decode: 4.25 },
       },
       int8: {
-        narrow: { linear: 8.62e13, dense: 7.14e13, sparse: 5.12e13, decode: 4.26 },
-        wide: { linear: 9.41e13, dense: 7.22e13, sparse: 5.57e13, decode: 4.26 },
+        narrow: { linear: 9.06e13, dense: 7.13e13, sparse: 5.19e13, decode: 4.29 },
+        wide: { linear: 9.66e13, dense: 7.23e13, sparse: 5.72e13, decode: 4.29 },
       },
     },
   };
