@@ -13,7 +13,7 @@ import type { Size } from "../program.ts";
 
 /** The settings that are timed, as `compare` takes them; full attention first. */
 const SETTINGS: readonly string[] = [
-  ...["full", "vorta", "vorta dense-steps=2", "veda keep=0.2", "veda keep=0.1", "veda keep=0.1 dense-steps=2"],
+  ...["full", "vorta", "vorta dense-steps=0", "veda keep=0.2", "veda keep=0.1", "veda keep=0.1 dense-steps=2"],
   "second order: veda keep=0.1 tile-scores=second-order",
 ];
 const PROMPT = "a red circle moving right on a black background";

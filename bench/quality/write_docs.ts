@@ -86,8 +86,10 @@ const TABLES: Readonly<Record<string, (measured: Readonly<Record<string, Measure
   "int8": (all) =>
     table(
       ["128", "256", "512"].flatMap((size) => {
-        const settings = new Set(all[size]?.run.results.map(({ setting }) => setting));
-        return rowsOf(all, [size], (name) => settings.has(`${name}, int8`) || name.endsWith(", int8"));
+        // What a setting is called has no "=".
+        const called = (name: string) => name.replaceAll("=", " ");
+        const settings = new Set(all[size]?.run.results.map(({ setting }) => called(setting)));
+        return rowsOf(all, [size], (name) => settings.has(called(`${name}, int8`)) || name.endsWith(", int8"));
       }),
       {
         ...{ "size": size, "attention": setting },
@@ -307,7 +309,7 @@ function recallTable(measured: Measured | undefined): string {
 
 /** The numbers of heads that VORTA's router sends to each branch, by layer, in some steps. */
 function routesTable(measured: Measured | undefined): string {
-  const routes = measured?.run.results.find(({ setting }) => setting === "vorta")?.routes;
+  const routes = measured?.run.results.find(({ setting }) => setting === "vorta dense-steps=0")?.routes;
   if (!routes) return "Not measured.";
   const steps = [...new Set([0, Math.floor((routes.length - 1) / 2), routes.length - 1])];
   const counts = (heads: readonly number[]) =>

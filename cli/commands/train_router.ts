@@ -98,6 +98,7 @@ async function run(values: RouterValues): Promise<number> {
             settings: alike ? settings : settingsOf,
             grids,
             others: others.filter(({ grid }) => !grids.some((own) => String(own) === String(grid))),
+            denseShare: values["dense-share"],
             tau,
             identity,
             onSample,
@@ -115,7 +116,13 @@ async function run(values: RouterValues): Promise<number> {
           const shown = await shownClip(values, folder);
           return {
             ...await routerSummary(result, task, routed, recipe),
-            next: nextClips(options, shown, "vorta", { router: result.file, ...given }, closerOptions(shown)),
+            next: nextClips(
+              options,
+              shown,
+              "vorta",
+              { router: result.file, ...given },
+              closerOptions(shown, values["dense-share"]),
+            ),
           };
         },
       };

@@ -52,11 +52,14 @@ export function singleBranch(branch: Exclude<Branch, "full">, settings: Settings
 export interface RoutedAttentionOptions {
   readonly router: Router;
   /** Routers for clips of several sizes, in place of `router`: the one for the nearest size is used. */
-  readonly sizes?: readonly Pick<RouterOfSize, "grid" | "router">[] | undefined;
+  readonly sizes?: readonly Pick<RouterOfSize, "grid" | "router" | "denseShare">[] | undefined;
   readonly settings: SettingsFor;
   /** A head whose scores are all below this uses full attention. Default: 0.3, as in the paper. */
   readonly tau?: number;
-  /** The number of first steps with full attention, whatever the router says. Default: 0 */
+  /**
+   * The number of first steps with full attention, whatever the router says. Default: the share of the steps that is
+   * given for the size, rounded down; 0 with `full`, which has dense steps of its own
+   */
   readonly denseSteps?: number;
   /** Computes the heads that the router sends through full attention. */
   readonly full?: SomeHeadsMethod;
@@ -89,7 +92,7 @@ const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
 /** Computes each head through the branch that the router chooses for its layer and the timestep (VORTA §3.2). */
 export function routedAttention(options: RoutedAttentionOptions): AttentionMethod {
   checkOptions("routedAttention", options, ROUTED_KINDS, ["router", "settings"]);
-  const { settings, sizes = [], tau = DEFAULT_TAU, denseSteps = 0, name = "the router" } = options;
+  const { settings, sizes = [], tau = DEFAULT_TAU, name = "the router" } = options;
   return {
     check(shape) {
       for (const { router } of [options, ...sizes]) routerFor(router, routerShape(shape), name);
@@ -97,7 +100,10 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
     },
     async prepare(task) {
       const { gpu, shape, layout: { grid }, timesteps } = task;
-      const nearest = nearestSize(grid, sizes) ?? options, router = routerFor(nearest.router, routerShape(shape), name);
+      const size = nearestSize(grid, sizes), router = routerFor((size ?? options).router, routerShape(shape), name);
+      // Rounded down, but not because of a binary fraction's inexactness.
+      const share = options.full ? 0 : size?.denseShare ?? 0;
+      const { denseSteps = Math.floor(share * timesteps.length + 1e-9) } = options;
       for (const note of otherSizeNotes("routes", name, grid, sizes)) task.onNote?.(note);
       for (const note of options.notes?.(task) ?? []) task.onNote?.(note);
       const { heads, layers } = shape;

@@ -21,6 +21,8 @@ export interface RouterOfSize {
   readonly router: Router;
   /** Undefined if they are those of its grid, as `defaultSettings` has them. */
   readonly settings: VortaSettings | undefined;
+  /** The share of a clip's first steps that have full attention unless something else is asked for. Default: 0 */
+  readonly denseShare?: number;
 }
 
 /** A router and the sizes that it was trained with. */
@@ -47,7 +49,7 @@ export function settingsOfRouter(
   return (grid) => (nearestSize(grid, sizes) ?? { settings }).settings ?? defaultSettings(grid);
 }
 
-/** The key in the metadata of what a file says of sizes: `grids` of the first router, and `others`. */
+/** The key in the metadata of what a file says of sizes: `grids` and `dense_share` of the first router, and `others`. */
 export const ROUTER_KEY = "router";
 
 /**
@@ -107,7 +109,16 @@ function ofSizes(config: Config, router: Router, settings: VortaSettings | undef
       }, but a list of numbers of tokens such as [[21, 45, 80]] was expected`,
     );
   }
-  return grids.map((grid) => ({ grid, router, settings }));
+  const denseShare = denseShareIn(config);
+  return grids.map((grid) => ({ grid, router, settings, ...denseShare > 0 && { denseShare } }));
+}
+
+function denseShareIn(config: Config): number {
+  const share = config.isNull("dense_share") ? 0 : config.value("dense_share");
+  if (typeof share === "number" && share >= 0 && share <= 1) return share;
+  throw new TilereelError(
+    `${config.path}: dense_share is ${quotedValue(share)}, but a number from 0 to 1 was expected`,
+  );
 }
 
 /** The router whose tensors are behind a prefix. */

@@ -6,6 +6,13 @@ import { Router } from "./router.ts";
 import { ROUTER_KEY, type RouterOfSize } from "./router_file.ts";
 import { SETTINGS_KEY, settingsMetadata, type SettingsOfGrids, settingsToKwargs } from "./settings.ts";
 
+/** What a router's file says of sizes. */
+interface SizesOfRouter {
+  readonly grids?: readonly Grid[];
+  readonly others?: readonly RouterOfSize[];
+  readonly denseShare?: number;
+}
+
 /**
  * Writes a router as safetensors. The file appears only when it is complete.
  *
@@ -13,6 +20,7 @@ import { SETTINGS_KEY, settingsMetadata, type SettingsOfGrids, settingsToKwargs 
  * @param metadata additional metadata beside the settings
  * @param grids the tokens of the clips that it was trained on, of every size
  * @param others routers for clips of other sizes
+ * @param denseShare the share of a clip's first steps that have full attention by default, see `RouterOfSize`
  * @throws {TilereelError} if the file cannot be written.
  */
 export async function saveRouter(
@@ -20,17 +28,20 @@ export async function saveRouter(
   router: Router,
   settings: SettingsOfGrids,
   metadata: Readonly<Record<string, string>> = {},
-  { grids = [], others = [] }: { readonly grids?: readonly Grid[]; readonly others?: readonly RouterOfSize[] } = {},
+  { grids = [], others = [], denseShare = 0 }: SizesOfRouter = {},
 ): Promise<void> {
   checkPath("saveRouter: path", path);
   check("saveRouter: the router", router, instance(Router, "a Router"));
   const tensors = tensorsOf(router), parts = [...Map.groupBy(others, ({ router }) => router)];
   for (const [i, [other]] of parts.entries()) Object.assign(tensors, tensorsOf(other, othersPrefix(i)));
+  const share = (share = 0) => share > 0 && { dense_share: share };
   const known = {
     grids,
+    ...share(denseShare),
     ...parts.length > 0 && {
       others: parts.map(([, sizes]) => ({
         grids: sizes.map(({ grid }) => grid),
+        ...share(sizes[0]!.denseShare),
         ...sizes[0]!.settings && { [SETTINGS_KEY]: settingsToKwargs(sizes[0]!.settings) },
       })),
     },

@@ -170,8 +170,8 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
   }
 
   saveResult(path: string, metadata: Readonly<Record<string, string>>): Promise<void> {
-    const { settings, grids = [], others = [] } = this.training;
-    return saveRouter(path, this.optimized.average, settings, metadata, { grids, others });
+    const { settings, grids = [], others = [], denseShare = 0 } = this.training;
+    return saveRouter(path, this.optimized.average, settings, metadata, { grids, others, denseShare });
   }
 
   /** All of it is in this machine's memory. */

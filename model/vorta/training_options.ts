@@ -32,6 +32,8 @@ export interface RouterTraining extends TrainingOptions<RouterTrainingStep> {
   readonly grids?: readonly Grid[];
   /** Routers for clips of other sizes, which come into its file, too. */
   readonly others?: readonly RouterOfSize[];
+  /** As in `RouterOfSize`; the router's file says it. It does not affect the training. */
+  readonly denseShare?: number | undefined;
   /** Default: the authors' */
   readonly recipe?: TrainingRecipe;
   /** The threshold at which `shares` are counted. It does not affect the training. Default: 0.3 */
@@ -70,6 +72,7 @@ export const ROUTER_TRAINING_KINDS: Kinds<RouterTraining> = {
   recipe: objectWith("a recipe with all that AUTHORS_RECIPE has, each in its range,", RECIPE_KINDS),
   grids: { expected: "a list of grids of three whole numbers", fits: Array.isArray },
   others: { expected: "a list of routers, as loadRouter gives them,", fits: Array.isArray },
+  denseShare: aNumber(0, 1),
   tau: aNumber(0, 1),
   onSample: aFunction,
 };

@@ -177,7 +177,7 @@ Deno.test("the study has the settings with the most prompts, in its order; int8 
     Array.from({ length: count }, (_, prompt) => ({ prompt, seconds: { denoise: 2, decode: 1 }, density: 0.5 }));
   const of = (count: number) => (setting: string): SettingResult => ({ setting, clips: clips(count) });
   const results = [
-    ...["veda keep=0.1", "vorta, int8", "vorta", "full"].map(of(64)),
+    ...["veda keep=0.1", "veda keep 0.1, int8", "vorta", "full"].map(of(64)),
     ...["full, int8", "vorta dense-steps=1"].map(of(63)),
   ];
   const tableOf = (name: string) => {
@@ -188,5 +188,11 @@ Deno.test("the study has the settings with the most prompts, in its order; int8 
   };
   const names = (name: string, column: number) => tableOf(name).slice(1).map((row) => row![column]);
   assertEquals([tableOf("study, figures")[0], ...names("study, figures", 1)], ["64", "full", "vorta", "veda keep=0.1"]);
-  assertEquals([tableOf("int8")[0], ...names("int8", 2)], ["63", "full", "vorta, int8", "vorta", "full, int8"]);
+  assertEquals([tableOf("int8")[0], ...names("int8", 2)], [
+    "63",
+    "full",
+    "veda keep=0.1",
+    "veda keep=0.1, int8",
+    "full, int8",
+  ]);
 });

@@ -136,6 +136,15 @@ export const options = {
   ...vortaOptions,
   ...outputOptions(DEFAULTS),
   "add-to": addToOption("routers"),
+  "dense-share": number({
+    group: "Output",
+    help:
+      "Share of a clip's first steps that have full attention with this router, rounded down, unless --dense-steps says " +
+      "otherwise: 0.1 is two of 20 steps, and none of four. The router's file says so; the training is the same.",
+    default: 0,
+    min: 0,
+    max: 1,
+  }),
   tau: number({
     group: "Output",
     help:

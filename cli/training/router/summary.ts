@@ -53,9 +53,12 @@ export function coarseNote(grid: Grid, { tile, window, bucket }: VortaSettings):
     `smaller --bucket`;
 }
 
-/** Options with which a clip comes closer to full attention's. */
-export function closerOptions({ steps }: Pick<ShownClip, "steps">): Readonly<Record<string, string>> {
-  return steps < DENSE_STEPS.of ? {} : { "dense-steps": String(DENSE_STEPS.steps) };
+/** Options with which a clip comes closer to full attention's, if its router's file does not say that. */
+export function closerOptions(
+  { steps }: Pick<ShownClip, "steps">,
+  denseShare = 0,
+): Readonly<Record<string, string>> {
+  return denseShare > 0 || steps < DENSE_STEPS.of ? {} : { "dense-steps": String(DENSE_STEPS.steps) };
 }
 
 /**

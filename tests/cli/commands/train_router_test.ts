@@ -82,13 +82,13 @@ Deno.test("a router is trained across sizes, whose tiles fit each of them", () =
     assertEquals([settings, sizes!.map(({ grid }) => grid)], [undefined, [[2, 2, 2], [2, 4, 8]]]);
     // Routers for other sizes come along; what was trained now is not replaced.
     await Deno.writeTextFile(join(dir, "p.txt"), "a red circle\n");
-    const add = [...LINE, "--steps", "1", "--out", "t", "-q", "--add-to"];
+    const add = [...LINE, "--steps", "1", "--out", "t", "-q", "--dense-share", "0.5", "--add-to"];
     const added = await tilereel([...add, "r/router.safetensors"], { cwd: dir });
     assertEquals([added.code, added.err], [0, ""]);
     const both = await loadRouter(join(dir, "t/router.safetensors"));
-    assertEquals(both.sizes!.map(({ grid, settings }) => [grid, settings?.tile]), [
-      [[2, 2, 2], [1, 1, 1]],
-      [[2, 4, 8], undefined],
+    assertEquals(both.sizes!.map(({ grid, settings, denseShare }) => [grid, settings?.tile, denseShare]), [
+      [[2, 2, 2], [1, 1, 1], 0.5],
+      [[2, 4, 8], undefined, undefined],
     ]);
     await saveRouter(join(dir, "old.safetensors"), both.router, both.settings!);
     assertRefused(

@@ -93,6 +93,7 @@ Deno.test("a router's next commands have dense steps where these are few of all,
     "2",
     "2",
   ]);
+  assertEquals(closerOptions({ steps: 20 }, 0.1), {});
   const lines = (steps: number) =>
     nextClips({}, { prompt: "a cat", steps }, "vorta", { router: "r" }, closerOptions({ steps }));
   assertEquals(lines(20), [

@@ -26,7 +26,25 @@ testVariants("dense first steps: all heads are full in them, and the other steps
   assertEquals(dense.routes.slice(0, 2).flat(2).every((branch) => branch === FULL), true);
   assertEquals(dense.routes.slice(2), routed.routes.slice(2));
   assertEquals([all.density, all.whyFull], [1, "the first 5 steps are dense, and the clip has only 4"]);
+  // By default, the share of the steps that the router's file says for the nearest size, rounded down.
+  const byShare = async (denseShare: number, full?: ReturnType<typeof vedaHeads>) => {
+    const sizes = [{ grid: [9, 9, 9] as const, router, denseShare: 1 }, {
+      grid: [4, 6, 6] as const,
+      router,
+      denseShare,
+    }];
+    const method = routedAttention({ router, sizes, settings: defaultSettings, tau: 0.4, ...full && { full } });
+    using prepared = await method.prepare(task);
+    return prepared.report().dense?.steps;
+  };
+  assertEquals([await byShare(0), await byShare(0.24), await byShare(0.25), await byShare(0.99)], [
+    undefined,
+    undefined,
+    1,
+    3,
+  ]);
   // Full heads by another method have nothing to do with steps that are dense.
   const veda = vedaHeads({ keep: 0.25, denseSteps: 0, tileTokens: 8 });
   assertAlmostEquals((await report(4, veda)).density, 1);
+  assertEquals(await byShare(0.5, veda), undefined);
 }, plainOnly);

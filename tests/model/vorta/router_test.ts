@@ -316,12 +316,12 @@ Deno.test("a file holds routers for clips of several sizes, each with its tiles;
     const path = join(dir, "router.safetensors"), [small, large] = [Router.random(SHAPE, 5), Router.random(SHAPE, 6)];
     const settings: VortaSettings = { tile: [4, 4, 4], window: [3, 3, 3], bucket: [2, 2, 2], rate: 0.5 };
     const [a, b, c]: readonly [Grid, Grid, Grid] = [[8, 8, 8], [8, 16, 16], [16, 32, 32]];
-    const others = [{ grid: c, router: large, settings }];
-    await saveRouter(path, small, defaultSettings, {}, { grids: [a, b], others });
+    const others = [{ grid: c, router: large, settings, denseShare: 0.1 }];
+    await saveRouter(path, small, defaultSettings, {}, { grids: [a, b], others, denseShare: 0.05 });
     const loaded = await loadRouter(path);
-    const ofSmall = { router: small, settings: undefined };
+    const ofSmall = { router: small, settings: undefined, denseShare: 0.05 };
     assertEquals(loaded, {
-      ...ofSmall,
+      ...{ router: small, settings: undefined },
       sizes: [{ grid: a, ...ofSmall }, { grid: b, ...ofSmall }, ...others],
       madeFor: undefined,
     });

@@ -164,7 +164,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
     );
   }
   const router = await fileIdentity("router", file), tau = values.tau ?? DEFAULT_TAU;
-  const shuffled = values.routes === "random", denseSteps = both ? 0 : values["dense-steps"] ?? 0;
+  const shuffled = values.routes === "random", denseSteps = both ? 0 : values["dense-steps"];
   const byAuthors = await isTorchZip(file), { path } = file;
   return {
     kind,
@@ -178,7 +178,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
       settings,
       ...both && { full: vedaHeads(veda!.options) },
       tau,
-      denseSteps,
+      ...denseSteps !== undefined && { denseSteps },
       shuffled,
       name: path,
       notes: ({ layout: { grid }, sigmas, family }) => [
@@ -192,7 +192,13 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
       ],
     }),
     settings: (grid) => ({
-      ...{ ...router, tau, ...shuffled && { routes: "random" }, ...denseSteps > 0 && { denseSteps }, ...sizes(grid) },
+      ...{
+        ...router,
+        tau,
+        ...shuffled && { routes: "random" },
+        ...!both && denseSteps !== undefined && { denseSteps },
+        ...sizes(grid),
+      },
       ...both && { fullBranch: "veda", ...veda!.record(grid) },
     }),
   };

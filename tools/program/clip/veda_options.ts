@@ -33,7 +33,7 @@ export const vedaOptions = inGroup("Attention", {
     help: "For veda and vorta: number of first steps with full attention. They decide the layout of the picture. " +
       "With --full-branch veda, only the heads with full attention have them.",
     elsewhere: ["warmup-steps", "first-steps"],
-    default: `${DEFAULT_DENSE_STEPS} for veda, 0 for vorta`,
+    default: `${DEFAULT_DENSE_STEPS} for veda; for vorta what the router's file says, or 0`,
     min: 0,
   }),
   "dense-layers": notation<readonly number[]>(
