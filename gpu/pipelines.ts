@@ -57,27 +57,36 @@ export class Pipelines {
   async compileAhead(kernels: Iterable<KernelSource>, helps: boolean): Promise<void> {
     const left = [...kernels].filter((kernel) => !this.#pipelines.has(kernel)).sort((a, b) => costOf(b) - costOf(a));
     const own = helps ? shareOf(left) : new Set<KernelSource>();
-    // Whatever this thread compiles comes last, because nothing else begins meanwhile.
-    const ordered = [...left.filter((kernel) => !own.has(kernel)), ...own];
-    await Promise.all(
-      ordered.map(async (kernel) => {
-        this.device.pushErrorScope("validation");
-        let prepared;
-        try {
-          prepared = this.#prepare(kernel);
-        } catch {
-          await this.device.popErrorScope().catch(() => undefined);
-          return;
-        }
-        const { descriptor, ...made } = prepared;
-        const compiling = own.has(kernel)
-          ? this.device.createComputePipeline(descriptor)
-          : this.device.createComputePipelineAsync(descriptor).catch(() => undefined);
-        // A lost device has no scopes. What is recorded next says so.
-        const error = this.device.popErrorScope().catch(() => undefined), pipeline = await compiling;
-        if (!await error && pipeline) this.#pipelines.set(kernel, { ...made, pipeline });
-      }),
+    const others = left.filter((kernel) => !own.has(kernel)).map((kernel) =>
+      this.#add(kernel, (descriptor) => this.device.createComputePipelineAsync(descriptor))
     );
+    // These come last, because nothing else begins while one is compiled, and one by one, so that signals and messages
+    // are heard in between.
+    for (const kernel of own) await this.#add(kernel, (descriptor) => this.device.createComputePipeline(descriptor));
+    await Promise.all(others);
+  }
+
+  /** Compiles a kernel in some way. What goes wrong is told to nobody, and the kernel is left out. */
+  async #add(
+    kernel: KernelSource,
+    compile: (descriptor: GPUComputePipelineDescriptor) => GPUComputePipeline | Promise<GPUComputePipeline>,
+  ): Promise<void> {
+    // A driver that refuses a kernel is an internal error.
+    const scopes = ["validation", "internal"] as const;
+    for (const filter of scopes) this.device.pushErrorScope(filter);
+    let prepared, compiling;
+    try {
+      prepared = this.#prepare(kernel);
+      compiling = Promise.resolve(compile(prepared.descriptor)).catch(() => undefined);
+    } catch {
+      // The scopes are taken off below.
+    }
+    // A lost device has no scopes. What is recorded next says so.
+    const errors = scopes.map(() => this.device.popErrorScope().catch(() => undefined)), pipeline = await compiling;
+    const isWrong = (await Promise.all(errors)).some((error) => error);
+    if (isWrong || !prepared || !pipeline) return;
+    const { descriptor: _, ...made } = prepared;
+    this.#pipelines.set(kernel, { ...made, pipeline });
   }
 
   /**
