@@ -79,6 +79,8 @@ async function run(values: RouterValues): Promise<number> {
     },
     open: async (work, cleanUp) => {
       const { gpu, onProgress } = work, data = await openData(values, work, folder);
+      // Read now: the files may be gone at the end.
+      const shown = await shownClip(values, folder);
       const weights = cleanUp.use(await openWeightOptions(gpu, folder.family, loadedAs(await variantOf(values))));
       const loading = weights.of("transformer"), { place, keepBytes } = await memoryOf(gpu, loading);
       const transformer = cleanUp.use(await model.loadTransformer(gpu, { ...loading, place, onProgress }));
@@ -113,7 +115,6 @@ async function run(values: RouterValues): Promise<number> {
           };
           const routed = { router, settings: settingsOf, tau, name: result.file };
           const given = values.tau === undefined ? {} : { tau: String(values.tau) };
-          const shown = await shownClip(values, folder);
           return {
             ...await routerSummary(result, task, routed, recipe),
             next: nextClips(
