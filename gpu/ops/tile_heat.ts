@@ -65,6 +65,7 @@ function byMatrixUnits(
  * @param q [batch, tokens, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
  * @param k likewise
  * @param lse [batch, tokens, heads], f32: as `attention` returns it for the same q and k
+ * @param options `layout`: of one kind of heads
  * @returns [batch · heads, query tiles, key tiles], f32: the largest attention probability between a token of one tile
  * and a token of the other, and the sum of these probabilities. A row's sums add up to the number of its tile's tokens
  */

@@ -43,7 +43,7 @@ const kernel = memo((plain: boolean) => {
  * @param scores [lists, tiles, tiles], f32; a list is a head of a batch item
  * @param heat likewise; not negative, and no row all zeros
  * @param weight the weight of a row in the loss whose gradient is returned
- * @param only [n], u32: the chosen lists. Default all
+ * @param only [n], u32: the chosen lists, of one kind of heads. Default: all
  * @returns rows [chosen lists, tiles, 1], f32: each row's divergence; and gradient [lists, tiles, tiles], f32: of weight
  * · Σ rows with respect to the scores, undefined in other lists
  */
@@ -71,7 +71,7 @@ export function tileLoss(
  * @param scored features, [lists, tiles, 3 · head dim], and predicted q̂ and k̂, [lists, tiles, head dim], f32
  * @param scale the factor of the products
  * @param into [lists, 3 · head dim, head dim], f32: receives the gradients; lists that are not chosen are not written
- * @param only [n], u32: the chosen lists. Default all
+ * @param only [n], u32: the chosen lists, of one kind of heads. Default: all
  */
 export function projectionGradients(
   gpu: Gpu,

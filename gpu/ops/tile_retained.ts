@@ -112,7 +112,7 @@ ${
  * @param mass likewise; not negative, and no row all zeros
  * @param keep the number of tiles of each row, its own included
  * @param weight the weight of a row in the loss whose gradient is returned
- * @param only [n], u32: the chosen lists. Default all
+ * @param only [n], u32: the chosen lists, of one kind of heads. Default: all
  * @returns as `tileLoss`
  */
 export function retainedLoss(
