@@ -1,7 +1,6 @@
 import { printable, quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import type { Grid } from "../../model/attention/grid.ts";
-import { gridsIn } from "../../model/attention/sizes.ts";
+import { type NamedSize, sizesIn } from "../../model/attention/sizes.ts";
 import { elementCount } from "../../model/checkpoint/dtype.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { whatTensorsAre } from "../../model/checkpoint/tensor_names.ts";
@@ -22,8 +21,8 @@ export interface FileDescription {
   readonly dtypes: readonly string[];
   /** The bytes of all tensors. */
   readonly bytes: number;
-  /** The tokens of the clips that a router or tiles were made for, of every size, if the file says it. */
-  readonly grids: readonly Grid[];
+  /** The sizes of the clips that a router or tiles were made for, if the file says it. */
+  readonly sizes: readonly NamedSize[];
   /** What the file says of itself. */
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -47,6 +46,9 @@ const USES: readonly (readonly [kind: RegExp, use: string])[] = [
 ];
 const MOST_METADATA = 6;
 
+/** "10 %" */
+const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
+
 /**
  * Describes a file of tensors. No tensor is read.
  *
@@ -61,7 +63,7 @@ export async function describeFile(path: string): Promise<FileDescription> {
     ? `a tiny autoencoder (TAEHV) for latents of ${tinySizes(source).zDim} channels`
     : whatTensorsAre(source);
   return {
-    ...{ path, kind, tensors: infos.length, grids: gridsIn(metadata[ROUTER_KEY] ?? metadata[VEDA_KEY]), metadata },
+    ...{ path, kind, tensors: infos.length, sizes: sizesIn(metadata[ROUTER_KEY] ?? metadata[VEDA_KEY]), metadata },
     use: USES.find(([words]) => words.test(kind))?.[1] ?? "No model that tilereel runs has such a part.",
     parameters: infos.reduce((sum, { shape }) => sum + elementCount(shape), 0),
     bytes: infos.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -71,7 +73,7 @@ export async function describeFile(path: string): Promise<FileDescription> {
 
 /** The description, as `tilereel info FILE` shows it. */
 export function fileText(
-  { path, kind, use, tensors, parameters, dtypes, bytes, grids, metadata }: FileDescription,
+  { path, kind, use, tensors, parameters, dtypes, bytes, sizes, metadata }: FileDescription,
 ): string {
   const known = Object.entries(metadata).filter(([key]) => key !== "format").slice(0, MOST_METADATA);
   return [
@@ -79,9 +81,18 @@ export function fileText(
     `  ${use}`,
     `  ${tensors} ${tensors === 1 ? "tensor" : "tensors"}, ${parameters.toLocaleString("en")} numbers as ` +
     `${dtypes.join(", ") || "nothing"}, ${formatBytes(bytes)}`,
-    ...grids.length > 0
-      ? [`  for clips of ${grids.map((grid) => grid.join("x")).join(", ")} tokens; others use the nearest`]
+    ...sizes.length > 0
+      ? [`  for clips of ${sizes.map(({ grid }) => grid.join("x")).join(", ")} tokens; others use the nearest`]
       : [],
+    ...sizes.flatMap(({ grid, denseShare = 0 }) =>
+      denseShare > 0
+        ? [
+          `  with ${grid.join("x")} tokens, the first ${
+            percent(denseShare)
+          } of the steps have full attention by default`,
+        ]
+        : []
+    ),
     ...known.map(([key, value]) => `  ${printable(key.slice(0, 40))}: ${quoted(value)}`),
   ].join("\n");
 }

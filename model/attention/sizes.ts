@@ -40,12 +40,21 @@ export function otherSizeNotes(
   ];
 }
 
+/** What a file's metadata says of clips of one size. */
+export interface NamedSize {
+  readonly grid: Grid;
+  /** The share of the first steps that have full attention, of routers. */
+  readonly denseShare?: number;
+}
+
 /** The sizes of clips that are named in such a file's metadata, in the text for its kind; none if it is damaged. */
-export function gridsIn(text = "{}"): readonly Grid[] {
+export function sizesIn(text = "{}"): readonly NamedSize[] {
   try {
     const { others = [], ...first } = JSON.parse(text) as Sizes & { readonly others?: readonly Sizes[] };
-    const all = [first, ...others].flatMap(({ grid, grids = grid ? [grid] : [] }) => grids);
-    return all.every((grid) => Array.isArray(grid) && grid.every(Number.isInteger)) ? all : [];
+    const all = [first, ...others].flatMap(({ grid, grids = grid ? [grid] : [], dense_share: share }) =>
+      grids.map((grid): NamedSize => ({ grid, ...typeof share === "number" && { denseShare: share } }))
+    );
+    return all.every(({ grid }) => Array.isArray(grid) && grid.every(Number.isInteger)) ? all : [];
   } catch {
     return [];
   }
@@ -55,4 +64,5 @@ export function gridsIn(text = "{}"): readonly Grid[] {
 interface Sizes {
   readonly grid?: Grid;
   readonly grids?: readonly Grid[];
+  readonly dense_share?: unknown;
 }

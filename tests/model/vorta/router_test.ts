@@ -340,8 +340,13 @@ Deno.test("a file holds routers for clips of several sizes, each with its tiles;
       "this one has 16x32x40",
     ]);
     const info = await describeFile(path);
-    assertEquals(info.grids, [a, b, c]);
+    assertEquals(info.sizes, [
+      { grid: a, denseShare: 0.05 },
+      { grid: b, denseShare: 0.05 },
+      { grid: c, denseShare: 0.1 },
+    ]);
     assertStringIncludes(fileText(info), "for clips of 8x8x8, 8x16x16, 16x32x32 tokens; others use the nearest");
+    assertStringIncludes(fileText(info), "with 16x32x32 tokens, the first 10 % of the steps have full attention");
 
     const tensors = Object.fromEntries(
       [...small.parameters()].map(([name, t]) => [name, { dtype: "F32" as const, ...t }]),
