@@ -54,6 +54,9 @@ export function wholeAttention(
   });
 }
 
+/** The same for attention that reads q after it wrote its output, and v in f32: it consumes nothing. */
+export const withoutConsuming = (attend: SelfAttention): SelfAttention => (...operands) => attend(...operands);
+
 /** A kind of attention that can compute only some of the heads, while the others use another kind. */
 export interface SomeHeadsMethod {
   /** As `AttentionMethod.check`. */
@@ -66,6 +69,8 @@ export interface SomeHeadsMethod {
 export interface PreparedSomeHeads extends Disposable {
   /** As `PreparedAttention.unobserved`. */
   readonly unobserved?: boolean;
+  /** Whether its output may be neither q nor packed, and v is in f32; see {@link withoutConsuming}. Default: no */
+  readonly keepsInputs?: boolean;
   /**
    * Returns the attention for a forward pass of one step. What it uploads belongs to the enclosing scope.
    *

@@ -25,6 +25,8 @@ export interface VedaAttentionOptions {
   readonly keep: number;
   /** What tiles are scored by. Default: {@link MASS_TERMS} */
   readonly scores?: VedaScores;
+  /** As in `VedaOptions`. Outputs are then in f32, and neither q nor v. */
+  readonly rest?: boolean | undefined;
   /** The layers that use full attention. */
   readonly denseLayers?: ReadonlySet<number>;
 }
@@ -79,7 +81,7 @@ export class VedaAttention implements Disposable {
    * @param at random tiles differ from step to step
    */
   some(heads: readonly (readonly number[])[], dense = false, at: PassOfStep = { step: 0, pass: 0 }): SomeHeads {
-    const { gpu, options: { scores = { terms: MASS_TERMS } } } = this, groups = this.#groupsOf(heads, dense);
+    const { gpu, options: { scores = { terms: MASS_TERMS }, rest } } = this, groups = this.#groupsOf(heads, dense);
     return (q, k, v, layer, into) => {
       for (const { of: pattern, heads, only } of groups[layer]!) {
         gpu.scope(() => {
@@ -93,7 +95,7 @@ export class VedaAttention implements Disposable {
             });
             const { layout, budget } = pattern, kinds = heads.map((head) => this.#kindOf(layer, head)!);
             at.onTiles?.({ ...at, layer, heads, only, runs, layout, budget, kinds });
-            pattern.attend(q, k, v, runs, { only, into });
+            pattern.attend(q, k, v, runs, { only, into, rest });
           }
         });
       }

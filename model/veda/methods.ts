@@ -1,5 +1,6 @@
 import {
   aboveZero,
+  aFlag,
   aText,
   checkOptions,
   either,
@@ -13,7 +14,13 @@ import {
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { AttentionMethod } from "../attention/method.ts";
-import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_groups.ts";
+import {
+  everyHead,
+  type PreparedSomeHeads,
+  type SomeHeadsMethod,
+  wholeAttention,
+  withoutConsuming,
+} from "../attention/head_groups.ts";
 import { type Grid, product } from "../attention/grid.ts";
 import { type HeadShape, prefixesOf } from "../attention/layout.ts";
 import { nearestSize, otherSizeNotes } from "../attention/sizes.ts";
@@ -44,6 +51,11 @@ export interface VedaOptions {
   readonly scorer?: TileScorer;
   /** What tiles are scored by. Default: the scorer; without one, an estimate of mass that needs no training */
   readonly scores?: TileScores;
+  /**
+   * Whether to estimate what the tiles that are left out would add, from the means of their keys and values and one
+   * covariance for each head (see docs/veda.md). Not in precision int8. Default: false
+   */
+  readonly rest?: boolean;
   /** A shape for every layer and head, or one for all. Default: one that suits the grid */
   readonly shapes?: TileShapes | TileShape;
   /** The number of tokens of a tile if there are no shapes. Default: one that suits the grid */
@@ -71,6 +83,7 @@ const VEDA_KINDS: Kinds<VedaOptions> = {
   denseSteps: wholeNumber(0),
   denseLayers: listOf(wholeNumber(0), "a list of layers, counted from 0,"),
   scores: oneOf(TILE_SCORES),
+  rest: aFlag,
   scorer: objectWith("a scorer, as loadVeda gives it,", { heads: wholeNumber(1), headDim: wholeNumber(1) }),
   shapes: either(
     {
@@ -96,8 +109,11 @@ export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
       const dense = { steps: Math.min(denseSteps, timesteps.length), layers: new Set(denseLayers).size };
       return {
         unobserved: !task.onTiles,
-        at: (step, pass) =>
-          wholeAttention(gpu, { ...layout, length: task.lengths[pass]! }, veda.at(step, pass, all), shape.heads),
+        at: (step, pass) => {
+          const attend = veda.at(step, pass, all);
+          const whole = wholeAttention(gpu, { ...layout, length: task.lengths[pass]! }, attend, shape.heads);
+          return veda.keepsInputs ? withoutConsuming(whole) : whole;
+        },
         report: (ran) => {
           const density = densityOf(task, veda.pairs, ran);
           return {
@@ -165,6 +181,11 @@ export function vedaHeads(given: VedaOptions = {}): SomeHeadsMethod {
     prepare(task): Promise<PreparedSomeHeads> {
       const { gpu, shape, layout: { grid }, onTiles } = task, options = optionsOn(grid, given);
       const { sizes = [], name = NAME } = given;
+      if (options.rest && gpu.int8) {
+        throw new TilereelError(
+          `what left-out tiles would add is not estimated in precision int8: use another precision, or no estimate`,
+        );
+      }
       const notes = given.scores === "random" ? [] : otherSizeNotes("tiles", name, grid, sizes);
       for (const note of notes) task.onNote?.(note);
       const scorer = options.scorer && scorerFor(options.scorer, shape, options.name ?? NAME);
@@ -172,11 +193,12 @@ export function vedaHeads(given: VedaOptions = {}): SomeHeadsMethod {
       const denseLayers = denseLayersFor(options, shape);
       using cleanUp = new DisposableStack();
       const scores = scoresOf(options.scores, scorer, cleanUp.use(new TensorOwner(gpu)));
-      const settings = { shapes, keep, denseLayers, scores };
+      const { rest } = options, settings = { shapes, keep, denseLayers, scores, rest };
       const passes = cleanUp.use(new Passes(task, (layout) => new VedaAttention(gpu, shape, layout, settings)));
       const held = cleanUp.move();
       return Promise.resolve({
         unobserved: !onTiles,
+        ...rest && { keepsInputs: true },
         at: (step, pass, heads) => passes.of(pass).some(heads, step < denseSteps, { step, pass, onTiles }),
         pairs: (step, pass, layer, head) => passes.of(pass).pairs(layer, head, step < denseSteps),
         [Symbol.dispose]: () => held.dispose(),

@@ -2,11 +2,12 @@ import { blockRows } from "../../gpu/ops/attention_family.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import { randomScores, tileScores } from "../../gpu/ops/tile_scores.ts";
+import { restOfTiles } from "../../gpu/ops/rest_of_tiles.ts";
 import { selectTiles } from "../../gpu/ops/tile_selection.ts";
 import { tileVectors } from "../../gpu/ops/tile_vectors.ts";
 import { type TileBudget, type TileLayout, uploadTileBudget, uploadTileLayout } from "../../gpu/tile_layout.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import { isSamePlace, Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { product } from "../attention/grid.ts";
 import { type HeadShape, type TokenLayout, validTokens, withKept } from "../attention/layout.ts";
@@ -18,6 +19,8 @@ import type { TileKind } from "./tile_kind.ts";
 interface SomeInto<Into extends Operand = Tensor> {
   readonly only?: Tensor | undefined;
   readonly into?: Into | undefined;
+  /** As in `VedaOptions`; then `into` is in f32, and neither q nor v. */
+  readonly rest?: boolean | undefined;
 }
 
 /**
@@ -101,10 +104,22 @@ export class TileAttention implements Disposable {
    */
   attend(q: Tensor, k: Tensor, v: Tensor, runs: Tensor, options?: SomeInto): Tensor;
   attend(q: Tensor, k: Tensor, v: Tensor, runs: Tensor, options: SomeInto<Operand>): Operand;
-  attend(q: Tensor, k: Tensor, v: Tensor, runs: Tensor, { only, into }: SomeInto<Operand> = {}): Operand {
-    const { gpu, config: { heads }, layout: { order }, budget: { blocks } } = this;
-    const y = into ?? attentionOutput(gpu, q, this.tokens);
-    return attention(gpu, q, k, v, { heads, plan: { order, queries: { blocks, runs } }, only, into: y });
+  attend(q: Tensor, k: Tensor, v: Tensor, runs: Tensor, { only, into, rest }: SomeInto<Operand> = {}): Operand {
+    const { gpu, config: { heads }, layout, budget: { blocks } } = this, queries = { blocks, runs };
+    const y = into ?? attentionOutput(gpu, q, this.tokens), plan = { order: layout.order, queries };
+    if (!rest || !this.#leavesOut) return attention(gpu, q, k, v, { heads, plan, only, into: y });
+    if (!(y instanceof Tensor) || isSamePlace(y, q)) throw new Error("the rest of tiles needs q, and an output in f32");
+    gpu.scope(() => {
+      const lse = gpu.tensor([q.dim(0), q.dim(1), heads]);
+      attention(gpu, q, k, v, { heads, plan, only, into: y, lse });
+      restOfTiles(gpu, { q, k, v, y, lse }, { heads, only, layout, queries, inTiles: product(this.tokens.grid) });
+    });
+    return y;
+  }
+
+  /** Whether a query tile of any kind does not attend to all others. */
+  get #leavesOut(): boolean {
+    return this.kinds.some(({ keep, tiled: { tiles } }) => keep.some((count) => count < tiles.length));
   }
 
   [Symbol.dispose](): void {

@@ -11,7 +11,7 @@ import {
   oneOf,
   wholeNumber,
 } from "../../gpu/common/check_options.ts";
-import type { SomeHeadsMethod } from "../attention/head_groups.ts";
+import { type SomeHeadsMethod, withoutConsuming } from "../attention/head_groups.ts";
 import type { AttentionMethod, AttentionTask } from "../attention/method.ts";
 import type { Grid } from "../attention/grid.ts";
 import { nearestSize, otherSizeNotes } from "../attention/sizes.ts";
@@ -140,7 +140,11 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
       const held = cleanUp.move();
       return {
         unobserved: !task.onTiles && (full?.unobserved ?? !full),
-        at: (step, pass) => passes.of(pass).routed(byStep[step]!, delegateIn(step)?.at(step, pass, fullHeads[step]!)),
+        at: (step, pass) => {
+          const delegate = delegateIn(step)?.at(step, pass, fullHeads[step]!);
+          const attend = passes.of(pass).routed(byStep[step]!, delegate);
+          return delegate && full?.keepsInputs ? withoutConsuming(attend) : attend;
+        },
         report: (ran) => {
           const density = densityOf(task, pairs, ran);
           return {

@@ -8,6 +8,7 @@ export interface MadeClip {
   readonly attention: string;
   readonly density: number;
   readonly cache?: string;
+  readonly rest?: string;
   readonly pixels: Uint8Array;
 }
 

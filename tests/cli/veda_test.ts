@@ -60,6 +60,9 @@ Deno.test("generate: Veda by a shape, by a file, and for the heads that VORTA le
     assertNotEquals(quarter.pixels, full.pixels);
     const sparse = await make(dir, "sparse", ...means, "--keep", "0.25", "--dense-steps", "0");
     assertEquals(sparse.density, 0.25);
+    const more = await make(dir, "rest", ...means, "--keep", "0.25", "--dense-steps", "0", "--rest", "estimate");
+    assertEquals([more.density, more.rest], [0.25, "estimate"]);
+    assertNotEquals(more.pixels, sparse.pixels);
     const layers = await make(dir, "layers", ...means, "--keep", "0.25", "--dense-steps", "0", "--dense-layers", "0-3");
     assertEquals(layers.density, 0.625);
     const dense = await make(dir, "dense", ...means, "--dense-layers", "0-7");
@@ -85,6 +88,7 @@ Deno.test("generate: options of Veda that cannot be are refused in one sentence"
       assertRefused(await tilereel(["generate", "x", "--quiet", "--out", join(dir, "x.png"), ...args]), message);
     await refuses(["--attention", "vorta", "--keep", "0.1"], "(or --full-branch veda)");
     await refuses(["--attention", "veda", "--keep", "0"], "--keep must be a number above 0 and at most 1");
+    await refuses(["--attention", "veda", "--rest", "all"], "--rest must be none or estimate");
     await refuses(["--tiles", join(MODEL, "router.safetensors")], "holds no tiles");
     const tiles = await tilesFile(dir);
     await refuses(["--tiles", tiles, "--tile-shape", "2x2x2"], "a tile of 2x2x2 has 8 tokens, but 4 were expected");
@@ -113,6 +117,12 @@ Deno.test("what is for a kind of attention asks for it", () => {
 });
 
 Deno.test("compare: settings take Veda's options", () => {
-  const { values } = parseSetting("veda keep=0.2 dense-layers=0-1 tile-shape=2x4x4", "--setting");
-  assertEquals(values, { attention: "veda", keep: 0.2, "dense-layers": [0, 1], "tile-shape": [2, 4, 4] });
+  const { values } = parseSetting("veda keep=0.2 dense-layers=0-1 rest=estimate tile-shape=2x4x4", "--setting");
+  assertEquals(values, {
+    attention: "veda",
+    keep: 0.2,
+    "dense-layers": [0, 1],
+    rest: "estimate",
+    "tile-shape": [2, 4, 4],
+  });
 });

@@ -79,6 +79,7 @@ Deno.test("what needs no GPU", async () => {
       [() => writeVideo("a.mp4", video, { signal: {} }), "writeVideo: signal is an object, but an AbortSignal"],
       [() => vedaAttention({ keep: 0 }), "vedaAttention: keep is 0, but a number above 0 and at most 1 was expected"],
       [() => vedaAttention({ keep: "0.1" }), 'vedaAttention: keep is "0.1", but'],
+      [() => vedaAttention({ rest: "estimate" }), 'rest is "estimate", but true or false was expected'],
       [() => vedaAttention({ denseStep: 1 }), 'has no option "denseStep": did you mean denseSteps?'],
       [() => vedaAttention({ denseLayers: 3 }), "denseLayers is 3, but a list of layers, counted from 0, was expected"],
       [

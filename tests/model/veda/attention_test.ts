@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import type { Gpu } from "../../../gpu/gpu.ts";
+import { Gpu } from "../../../gpu/gpu.ts";
 import { attention } from "../../../gpu/ops/attention.ts";
+import { relativeError } from "../../../gpu/relative_error.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { everyHead, wholeAttention } from "../../../model/attention/head_groups.ts";
@@ -324,6 +325,26 @@ testVariants("heads that VORTA leaves full run through Veda, the others as befor
   }
 });
 
+testVariants(
+  "VORTA's full heads through Veda with the rest of tiles, which is nearer to full attention",
+  async ({ gpu }) => {
+    const { numbers, tensors } = operands(gpu), settings = { shapes: SHAPES, keep: KEEP };
+    using vorta = new VortaAttention(gpu, CONFIG, LAYOUT, defaultSettings(GRID));
+    using veda = new VedaAttention(gpu, CONFIG, LAYOUT, settings);
+    using more = new VedaAttention(gpu, CONFIG, LAYOUT, { ...settings, rest: true });
+    const run = (veda: VedaAttention) =>
+      gpu.read(gpu.scope(() => vorta.routed([Uint8Array.of(0, 1, 0)], veda.some([[0, 2]]))(...tensors, 0)));
+    const [without, withRest] = [await run(veda), await run(more)];
+    assertEquals(ofHead(withRest, 1), ofHead(without, 1));
+    const sizes = { batch: BATCH, queries: TOKENS, keys: TOKENS, heads: HEADS, headDim: HEAD_DIM };
+    const full = attend(numbers[0]!, numbers[1]!, numbers[2]!, sizes);
+    for (const head of [0, 2]) {
+      const [before, after] = [without, withRest].map((y) => relativeError(ofHead(y, head), ofHead(full, head)));
+      assert(after! < 0.7 * before!, `${after} is not less than ${before}`);
+    }
+  },
+);
+
 /** A clip of so many steps, as far as attention looks at it. */
 async function task(steps: number, config = CONFIG): Promise<AttentionTask> {
   const { gpu } = (await variants())[0]!;
@@ -432,6 +453,28 @@ gpuTest("of tiles for several sizes, those for the nearest are used, and a note 
     async () => await vedaHeads(other).check!(CONFIG),
     TilereelError,
     "its scorer is for 2 layers with 4",
+  );
+});
+
+gpuTest("the rest of tiles is computed from queries and values that nothing wrote over, and not in int8", async () => {
+  const clip = await task(2), options = { shapes: SHAPES, keep: KEEP, denseSteps: 0 };
+  using without = await vedaAttention({ ...options, rest: false }).prepare(clip);
+  using prepared = await vedaAttention({ ...options, rest: true }).prepare(clip);
+  assertEquals([typeof without.at(0, 0).consuming, typeof prepared.at(0, 0).consuming], ["function", "undefined"]);
+  await clip.gpu.waitingScope(async () => {
+    const { numbers, tensors } = operands(clip.gpu), read = (y: Tensor) => clip.gpu.read(y);
+    using plain = new VedaAttention(clip.gpu, CONFIG, LAYOUT, { shapes: SHAPES, keep: KEEP });
+    const before = await read(wholeAttention(clip.gpu, LAYOUT, plain.some(everyHead(CONFIG)))(...tensors, 0));
+    assertEquals(await read(without.at(0, 0)(...tensors, 0)), before);
+    const y = await read(prepared.at(0, 0)(...tensors, 0));
+    assert(y.some((x, i) => x !== before[i]));
+    assertEquals(await read(tensors[0]), numbers[0]);
+  });
+  const { device, settings } = clip.gpu, int8 = new Gpu(device, { ...settings, int8: true });
+  await assertRejects(
+    async () => await vedaAttention({ ...options, rest: true }).prepare({ ...clip, gpu: int8 }),
+    TilereelError,
+    "is not estimated in precision int8",
   );
 });
 

@@ -64,6 +64,12 @@ export const vedaOptions = inGroup("Attention", {
     elsewhere: ["scorer", "predictor-type"],
     default: "trained where there are such scores, otherwise second-order",
   }),
+  rest: choice({
+    choices: ["none", "estimate"],
+    help: "For veda: estimate adds what the tiles that are left out would add, by the means of their tokens; this is " +
+      "new, and only a few clips of the demo model were judged, which came closer to full attention.",
+    default: "none",
+  }),
   "tile-shape": sizes({
     value: "TxHxW",
     help: "For veda, for study: one tile shape for all heads, along frames, rows and columns. Tiles are then " +
@@ -94,7 +100,7 @@ export async function readyVeda(
   values: OptionValues<typeof vedaOptions>,
   model: string | FileStore,
 ): Promise<ReadyVeda> {
-  const { "tile-shape": shape, "tile-scores": scores } = values;
+  const { "tile-shape": shape, "tile-scores": scores, rest } = values;
   const file = values.tiles === undefined
     ? shape === undefined ? await ownFile(model, "tiles") : undefined
     : fileAt(values.tiles);
@@ -125,11 +131,13 @@ export async function readyVeda(
     ...loaded && { ...sizeOf(sizes[0]!), name: file!.path },
     ...withGrids.length > 0 && { sizes: withGrids },
     ...scores !== undefined && { scores },
+    ...rest === "estimate" && { rest: true },
   };
   const tiles = await fileIdentity("tiles", file), { denseSteps = DEFAULT_DENSE_STEPS, denseLayers } = options;
   const given = {
     denseSteps,
     ...scores !== undefined && { tileScores: scores },
+    ...rest !== undefined && { rest },
     ...denseLayers && { denseLayers },
     ...shape && { tileShape: sizesText(shape) },
   };
