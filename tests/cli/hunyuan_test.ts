@@ -87,8 +87,10 @@ Deno.test("HunyuanVideo: VORTA by a router's file, and Veda", () =>
     const vorta = await make(dir, "vorta", "--router", router, ...sizes);
     assertEquals(vorta.attention, "vorta");
     assert(vorta.density < 1, `${vorta.density}`);
-    const veda = await make(dir, "veda", "--attention", "veda", "--tile-shape", "1x2x2", "--keep", "0.25");
+    const quarter = ["--attention", "veda", "--tile-shape", "1x2x2", "--keep", "0.25"];
+    const veda = await make(dir, "veda", ...quarter);
     assert(veda.density < 1, `${veda.density}`);
+    assertNotEquals((await make(dir, "rest", ...quarter, "--rest", "estimate")).pixels, veda.pixels);
     for (const { pixels } of [vorta, veda]) assertNotEquals(pixels, full.pixels);
   }));
 
