@@ -67,7 +67,8 @@ export const vedaOptions = inGroup("Attention", {
   rest: choice({
     choices: ["none", "estimate"],
     help: "For veda: estimate adds what the tiles that are left out would add, by the means of their tokens; this is " +
-      "new, and only a few clips of the demo model were judged, which came closer to full attention.",
+      "new, and was tried on three clips of the demo model, which came closer to full attention but had no more " +
+      "objects right.",
     default: "none",
   }),
   "tile-shape": sizes({
