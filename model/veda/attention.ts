@@ -93,8 +93,8 @@ export class VedaAttention implements Disposable {
                 : pattern.scores(q, k, { ...scores, projections: scores.projections?.[layer] }, only);
               return pattern.select(scored, only);
             });
-            const { layout, budget } = pattern, kinds = heads.map((head) => this.#kindOf(layer, head)!);
-            at.onTiles?.({ ...at, layer, heads, only, runs, layout, budget, kinds });
+            const { layout, budget } = pattern, kinds = () => heads.map((head) => this.#kindOf(layer, head)!);
+            at.onTiles?.({ ...at, layer, heads, only, runs, layout, budget, kinds: kinds() });
             pattern.attend(q, k, v, runs, { only, into, rest });
           }
         });

@@ -2,6 +2,7 @@ import type { Grid } from "../attention/grid.ts";
 import { othersPrefix } from "../attention/sizes.ts";
 import { check, checkPath, instance } from "../../gpu/common/check_options.ts";
 import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { Router } from "./router.ts";
 import { ROUTER_KEY, type RouterOfSize } from "./router_file.ts";
 import { SETTINGS_KEY, settingsMetadata, type SettingsOfGrids, settingsToKwargs } from "./settings.ts";
@@ -21,7 +22,7 @@ interface SizesOfRouter {
  * @param grids the tokens of the clips that it was trained on, of every size
  * @param others routers for clips of other sizes
  * @param denseShare the share of a clip's first steps that have full attention by default, see `RouterOfSize`
- * @throws {TilereelError} if the file cannot be written.
+ * @throws {TilereelError} if the file cannot be written, or there is a share of dense steps without grids.
  */
 export async function saveRouter(
   path: string,
@@ -32,6 +33,9 @@ export async function saveRouter(
 ): Promise<void> {
   checkPath("saveRouter: path", path);
   check("saveRouter: the router", router, instance(Router, "a Router"));
+  if (denseShare > 0 && grids.length === 0) {
+    throw new TilereelError("saveRouter: denseShare is said for clips of the grids, and none was given");
+  }
   const tensors = tensorsOf(router), parts = [...Map.groupBy(others, ({ router }) => router)];
   for (const [i, [other]] of parts.entries()) Object.assign(tensors, tensorsOf(other, othersPrefix(i)));
   const share = (share = 0) => share > 0 && { dense_share: share };

@@ -318,6 +318,11 @@ Deno.test("a file holds routers for clips of several sizes, each with its tiles;
     const [a, b, c]: readonly [Grid, Grid, Grid] = [[8, 8, 8], [8, 16, 16], [16, 32, 32]];
     const others = [{ grid: c, router: large, settings, denseShare: 0.1 }];
     await saveRouter(path, small, defaultSettings, {}, { grids: [a, b], others, denseShare: 0.05 });
+    await assertRejects(
+      () => saveRouter(path, small, defaultSettings, {}, { denseShare: 0.1 }),
+      TilereelError,
+      "denseShare is said for clips of the grids, and none was given",
+    );
     const loaded = await loadRouter(path);
     const ofSmall = { router: small, settings: undefined, denseShare: 0.05 };
     assertEquals(loaded, {
