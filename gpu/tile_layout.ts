@@ -60,10 +60,12 @@ export function uploadTileLayout(gpu: Gpu, kinds: readonly KindOfTiles[]): TileL
   const slots = kinds[0]!.order.length, order = new Uint32Array(kinds.length * slots);
   for (const [kind, { order: own }] of kinds.entries()) order.set(own, kind * slots);
   const tiles = stacked(kinds.map(({ tiles }) => tiles), NO_SLOTS);
+  // Many kinds of many tiles are too many arguments for one call of Math.max.
+  const largest = tiles.reduce((most, { count }) => Math.max(most, count), 0);
   return {
     order: gpu.upload(order, [kinds.length, slots], "u32"),
     tiles: uploadRuns(gpu, tiles).reshape([kinds.length, tiles.length / kinds.length, 2]),
-    capacity: Math.max(...kinds.map(({ capacity = 0 }) => capacity), ...tiles.map(({ count }) => count)),
+    capacity: Math.max(largest, ...kinds.map(({ capacity = 0 }) => capacity)),
   };
 }
 

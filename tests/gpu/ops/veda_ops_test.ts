@@ -2,7 +2,7 @@ import { attention } from "../../../gpu/ops/attention.ts";
 import { matmul } from "../../../gpu/ops/matmul.ts";
 import { poolTiles } from "../../../gpu/ops/tile_pooling.ts";
 import { projectTiles, randomScores, tileScores } from "../../../gpu/ops/tile_scores.ts";
-import { selectTiles } from "../../../gpu/ops/tile_selection.ts";
+import { MAX_TILES, selectTiles } from "../../../gpu/ops/tile_selection.ts";
 import { tileVectors } from "../../../gpu/ops/tile_vectors.ts";
 import { blockRows } from "../../../gpu/ops/attention_family.ts";
 import { type TileLayout, uploadTileBudget, uploadTileLayout } from "../../../gpu/tile_layout.ts";
@@ -19,7 +19,7 @@ import {
 } from "../../../model/veda/tile_shapes.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { assert, assertEquals } from "@std/assert";
-import { assertClose, randn, testVariants, toBf16 } from "../../gpu.ts";
+import { assertClose, plainOnly, randn, testVariants, toBf16 } from "../../gpu.ts";
 import { attend } from "../../reference_attention.ts";
 
 const BATCH = 2, HEADS = 3;
@@ -513,3 +513,13 @@ testVariants("attention over selected tiles is attention over those pairs", asyn
     assertClose(y, expected, bound, `${grid} by ${shape}`);
   }
 });
+
+testVariants("many kinds of heads with as many tiles as there may be have one table", ({ gpu }) => {
+  const tiles = Array.from({ length: MAX_TILES }, (_, first) => ({ first, count: 1 }));
+  const kind = { order: Uint32Array.from(tiles, ({ first }) => first), tiles };
+  gpu.scope(() => {
+    const layout = uploadTileLayout(gpu, Array.from({ length: 64 }, () => kind));
+    assertEquals([layout.tiles.shape, layout.capacity], [[64, MAX_TILES, 2], 1]);
+  });
+  return Promise.resolve();
+}, plainOnly);
