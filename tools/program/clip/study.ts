@@ -5,7 +5,8 @@ import { parseSetting, type Setting } from "./setting.ts";
  * dense first steps, both together, what is as sparse but chooses at random or without training, and each branch alone.
  */
 const STUDY: readonly string[] = [
-  ...["vorta", "vorta dense-steps=0", "vorta dense-steps=1"],
+  // What a router's file says of dense steps is one of these.
+  ...["vorta", "vorta dense-steps=0", "vorta dense-steps=1", "vorta dense-steps=2"],
   ...["vorta tau=0.5 dense-steps=1", "vorta tau=0.7 dense-steps=1"],
   ...["veda keep=0.2", "veda keep=0.1", "veda keep=0.05"],
   ...["veda keep=0.1 dense-steps=2", "veda keep=0.2 dense-steps=0", "veda keep=0.1 dense-steps=0"],
